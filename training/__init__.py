@@ -1,0 +1,1 @@
+"""From a checked dataset to a registered bundle."""
