@@ -28,8 +28,12 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         total = len(items)
     if sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
             yield from progress.track(items, total=total, description=description)
         return
