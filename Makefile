@@ -1,0 +1,116 @@
+# One command per thing to do. `make` alone lists them.
+#
+# Needs Python 3.11 (or 3.12) and make, nothing else: everything is installed into .venv from requirements.lock,
+# whose every file is checked against a SHA-256. Other package index, mirror or wheel folder: set pip's and uv's
+# usual environment variables. Other interpreter: make PYTHON=/path/to/python3.11
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The installation as it was last completed: older than the lock or the project file means `setup` runs again.
+STAMP := $(VENV)/.installed
+
+# Interpreters to try, in order. The first that is 3.11 or 3.12 wins.
+PYTHON ?= python3.11 python3.12 python3 python
+
+# No library of ours may phone home from a build or a test.
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.PHONY: help
+help: ## List these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+# --- install ---------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(STAMP) ## Install everything into .venv, from the lock, with hashes
+
+$(BIN)/python:
+	@found=; for name in $(PYTHON); do \
+	  if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	      >/dev/null 2>&1; then found=$$name; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "setup: none of '$(PYTHON)' is Python 3.11 or 3.12 with its venv module." >&2; \
+	  echo "       Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv), or name it:" >&2; \
+	  echo "       make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+	echo "setup: $(VENV) with $$found"; rm -rf $(VENV); "$$found" -m venv $(VENV)
+
+# uv installs the rest in a fraction of pip's time. It is itself pinned by the lock: pip takes that one entry,
+# hashes and all.
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	@if [ ! -x $(BIN)/uv ]; then \
+	  awk '/^[^ #]/ {taken = /^uv==/} taken && !/^ *#/' requirements.lock > $(VENV)/uv.txt; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.txt; fi
+	@echo "setup: installing from requirements.lock (some 8 GB with the CUDA libraries; minutes the first time)"
+	@if [ -t 2 ]; then quiet=; else quiet=--quiet; fi; \
+	  $(BIN)/uv pip sync $$quiet --python $(BIN)/python --require-hashes requirements.lock
+	@# setuptools comes from the lock too, so building the project itself downloads nothing.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "setup: done. The command is $(BIN)/retiderm"
+
+# --- use -------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## Both tasks from made-up data to a served, explained answer (five minutes at most)
+	@$(BIN)/retiderm demo
+
+.PHONY: serve
+serve: setup ## Serve what has been promoted, on this machine only
+	@$(BIN)/retiderm serve
+
+.PHONY: compile
+compile: setup ## Write the Kubeflow pipelines as YAML
+	@$(BIN)/retiderm compile
+
+# --- check -----------------------------------------------------------------------------------------------------
+
+# make test ARGS='tests/unit/data -k split'
+ARGS ?=
+
+.PHONY: test
+test: setup ## All but the slow tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## The slow tests
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+.PHONY: lint
+lint: setup ## Format, style, types, and the arrows between the packages
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Put the code into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## Measure what the documentation quotes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# --- maintain --------------------------------------------------------------------------------------------------
+
+# Only these two lines make locks. Both name no host, and the serving image's is cut from the whole one.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--override overrides.txt --custom-compile-command 'make lock' pyproject.toml
+
+.PHONY: lock
+lock: setup ## Resolve the dependencies anew: both lock files
+	@$(BIN)/$(COMPILE) --extra dev $(ARGS) -o requirements.lock
+	@$(BIN)/$(COMPILE) --extra serving -c requirements.lock -o serving.lock
+
+.PHONY: clean
+clean: ## Remove caches and build leftovers; keep .venv and var
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './var/*' -prune -exec rm -rf {} +
