@@ -1,0 +1,176 @@
+"""The ``retiderm`` command.
+
+Each subcommand lives beside the code that it calls. Only the one that is asked for is imported, so that
+``retiderm --help`` answers at once and the serving image needs neither torch nor kfp.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from data.errors import CheckFailed, RetidermError, StepFailed, UsageError
+
+_SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Where a subcommand lives: ``module:app``; ``single`` takes one command out of that app."""
+
+    module: str
+    help: str
+    panel: str
+    extra: str
+    single: bool = False
+
+
+_LINE, _DATA, _SERVE, _CLUSTER = "The line", "Look and decide", "Serve", "Kubeflow"
+COMMANDS: dict[str, Mount] = {
+    "run": Mount("pipelines.commands.run", "Train, check, register and promote a model from a source of images.", _LINE, "pipelines", True),
+    "demo": Mount("pipelines.commands.demo", "The whole line on made-up images: train two models, serve them, ask them.", _LINE, "pipelines", True),
+    "data": Mount("data.cli", "Sources, canonical datasets, checks and the quality gate.", _DATA, "train"),
+    "tasks": Mount("pipelines.commands.tasks", "The tasks: what is predicted, with which settings.", _DATA, "train"),
+    "models": Mount("training.registry.cli", "Versions: list, compare, approve, promote, roll back, verify.", _DATA, "train"),
+    "serve": Mount("serving.cli", "Serve what is promoted on this machine (KServe V1, V2, gRPC).", _SERVE, "serving", True),
+    "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", True),
+    "compile": Mount("pipelines.commands.cluster", "Write the pipelines as YAML for Kubeflow.", _CLUSTER, "pipelines", True),
+    "submit": Mount("pipelines.commands.cluster", "Send a pipeline to Kubeflow, once or on a schedule.", _CLUSTER, "pipelines", True),
+}  # fmt: skip
+
+_HELP = """From labelled photographs of retinas and skin to a checked, calibrated, versioned, explained answer.
+
+\b
+A first look, with made-up images (about 4 minutes on two cores):
+  retiderm demo
+
+\b
+Your own images, then serve what the gate accepted and ask it:
+  retiderm run dr_grading --data aptos:/data/aptos2019
+  retiderm serve &
+  retiderm predict eye.jpg --task dr_grading --explain why.png
+
+Everything made is kept under RETIDERM_HOME (./var when not set)."""
+
+
+def build(chosen: str | None) -> typer.Typer:
+    """The command line with the chosen subcommand mounted for real and the others as their one-line help."""
+    app = typer.Typer(
+        name="retiderm",
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False,
+    ) -> None:
+        pass  # --debug is taken from the line by main(), so that it works in any place.
+
+    for name, mount in COMMANDS.items():
+        if name == chosen:
+            _mount(app, name, mount)
+        else:
+            app.command(name, help=mount.help, rich_help_panel=mount.panel)(_stub)
+
+    @app.command("version", help="This version, and those of what it stands on.", rich_help_panel=_DATA)
+    def version() -> None:
+        from data.provenance import versions
+
+        names = (
+            "retiderm",
+            "kfp",
+            "kserve",
+            "mlflow",
+            "torch",
+            "timm",
+            "onnxruntime",
+            "opencv-python-headless",
+        )
+        for name, value in versions(*names).items():
+            typer.echo(f"{name:24} {value}")
+
+    return app
+
+
+def _stub() -> None:
+    raise AssertionError("only the chosen subcommand is ever called")
+
+
+def _mount(app: typer.Typer, name: str, mount: Mount) -> None:
+    sub: typer.Typer = importlib.import_module(mount.module).app
+    if not mount.single:
+        app.add_typer(sub, name=name, help=mount.help, no_args_is_help=True, rich_help_panel=mount.panel)
+        return
+    for command in sub.registered_commands:
+        if command.name == name or (command.callback is not None and command.callback.__name__ == name):
+            command.name = name
+            command.rich_help_panel = mount.panel
+            app.registered_commands.append(command)
+            return
+    raise AssertionError(f"{mount.module} has no command {name!r}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits 0, 1 (it failed), 2 (wrongly asked) or 130 (interrupted)."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    debug = bool(os.environ.get("RETIDERM_DEBUG"))
+    ours = line[: line.index("--")] if "--" in line else line
+    if "--debug" in ours:
+        line.remove("--debug")
+        debug = True
+        os.environ["RETIDERM_DEBUG"] = "1"
+    chosen = next((word for word in line if not word.startswith("-")), None)
+    try:
+        build(chosen)(args=line, prog_name="retiderm")
+    except RetidermError as error:
+        if debug:
+            raise
+        report(error)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if (
+            debug
+            or chosen not in COMMANDS
+            or missing in {"data", "training", "components", "pipelines", "serving"}
+        ):
+            raise
+        extra = COMMANDS[chosen].extra
+        report(
+            UsageError(
+                f"`retiderm {chosen}` needs {missing!r}, which is not installed.",
+                hint=f"Install the extra: pip install 'retiderm[{extra}]'.",
+            )
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def report(error: RetidermError) -> None:
+    """Say on standard error what happened and what to do next."""
+    where = f"step {error.step}: " if isinstance(error, StepFailed) else ""
+    print(f"error: {where}{error.message}", file=sys.stderr)
+    rows = error.rows if isinstance(error, CheckFailed) else ()
+    for row in rows[:_SHOWN_ROWS]:
+        print(f"  {row}", file=sys.stderr)
+    if len(rows) > _SHOWN_ROWS:
+        print(f"  … and {len(rows) - _SHOWN_ROWS} more", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
