@@ -103,7 +103,7 @@ def tiny_bundle(
         },
         "licence": "CC0-1.0",
         "intended_use": "Tests.",
-        "limits": "Answers mean nothing: the weights are random.",
+        "limits": ("Answers mean nothing: the weights are random.",),
         "run_id": f"tiny-{seed}",
     }
     fields.update(card)

@@ -182,7 +182,7 @@ class Card:
     licence: str = ""
     forbids: tuple[str, ...] = ()
     intended_use: str = ""
-    limits: str = ""
+    limits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     run_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
