@@ -1,0 +1,83 @@
+"""From the bytes of an image file to upright RGB pixels, safely.
+
+Bytes and pixels are limited from the header, before anything is decoded. What comes out is always ``uint8 [H,
+W, 3]`` in RGB, turned upright by the EXIF orientation:
+
+- grey and palette images are spread to three channels, CMYK is converted;
+- 16-bit samples are scaled to 8 bits (65535 → 255), never cut;
+- alpha is dropped: the colours are those stored, whatever their opacity, like Pillow's ``convert("RGB")``;
+- of an animation or a multi-page file it is the first frame;
+- a file that ends too soon is an error, never a picture with a grey lower half. Bytes changed in the middle
+  of a JPEG's data can't be told from a picture; only a recorded digest finds those.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read by OpenCV when it is imported, and a second line only: ours is the header's. Quiet, because our errors
+# say what was wrong, and a client that sends bad files must not fill the log.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import NotAnImage
+from data.image_header import DecodeLimits, ImageHeader, damaged, read_header
+
+__all__ = ["DecodeLimits", "ImageHeader", "decode", "read_header"]
+
+# Each scan of a progressive JPEG is a pass over the whole picture; a normal one has about ten.
+_MAX_JPEG_SCANS = 100
+_REDUCED = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+def decode(
+    data: bytes, limits: DecodeLimits | None = None, *, min_side: int | None = None
+) -> NDArray[np.uint8]:
+    """Decode to RGB ``[H, W, 3]``, upright.
+
+    ``min_side`` lets a JPEG be decoded at a half, a quarter or an eighth of its size (several times faster)
+    as long as its shorter side stays at least that long; other formats ignore it.
+
+    Raises ``ImageTooLarge``, ``NotAnImage`` or ``ImageDamaged``, and nothing else whatever the bytes are.
+    """
+    header = read_header(data, limits)
+    kind = header.format
+    if kind == "jpeg":
+        if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+            raise damaged(kind, f"it has more than {_MAX_JPEG_SCANS} scans")
+        flags = cv2.IMREAD_COLOR_RGB | _REDUCED.get(_reduction(header, min_side), 0)
+    elif kind in ("png", "tiff"):
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+    else:
+        flags = cv2.IMREAD_COLOR_RGB
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise damaged(kind, "it can't be decoded whole")
+    if pixels.dtype == np.uint16:
+        # Rounded, not shifted: (v · 255 + 32767) / 65535 in whole numbers.
+        return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise NotAnImage(
+            f"The {kind.upper()} image holds samples of type {pixels.dtype}.",
+            hint="Export it with 8 or 16 bits a channel.",
+        )
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _reduction(header: ImageHeader, min_side: int | None) -> int:
+    """By how much a JPEG may be reduced: 1, 2, 4 or 8. A reduced side is rounded up."""
+    if min_side is None:
+        return 1
+    shorter = min(header.width, header.height)
+    return next((factor for factor in (8, 4, 2) if -(-shorter // factor) >= min_side), 1)

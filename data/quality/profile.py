@@ -1,0 +1,108 @@
+"""What is good enough, for each kind of photograph: the size to measure at and the thresholds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import yaml
+
+from data.errors import UsageError
+from data.preprocess import MEASURE_SIDE
+
+FieldRule = Literal["none", "optional", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityProfile:
+    """One profile. Grey levels are 0 to 255, fractions 0 to 1.
+
+    - ``measure_size``: the shorter side, or the field of view's, is brought down to this before measuring
+      (never up).
+    - ``min_side``: an image with a shorter side below it is ``too_small``.
+    - ``field``: whether a dark surround is looked for and left out of the measures, and whether it must be
+      there.
+    - ``min_sharpness``: below it ``blurred``; see ``measure.sharpness`` for the scale.
+    - ``min_exposure``, ``max_exposure``: the mean grey level; outside ``too_dark`` or ``too_bright``.
+    - ``max_dark``, ``max_bright``: the fractions of clipped pixels; above ``dark_clipped`` or
+      ``bright_clipped``.
+    - ``min_contrast``: the standard deviation of the grey levels; below ``low_contrast``.
+    - ``blank_contrast``: below it there is nothing in the picture: ``blank``.
+    """
+
+    name: str
+    measure_size: int = 224
+    min_side: int = 64
+    field: FieldRule = "none"
+    min_sharpness: float = 0.0
+    min_exposure: float = 20.0
+    max_exposure: float = 240.0
+    max_dark: float = 0.5
+    max_bright: float = 0.5
+    min_contrast: float = 5.0
+    blank_contrast: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.field not in get_args(FieldRule):
+            raise UsageError(
+                f"Quality profile field {self.field!r} is not one of {', '.join(get_args(FieldRule))}."
+            )
+        if not 8 <= self.measure_size <= MEASURE_SIDE:
+            raise UsageError(
+                f"Quality profile measure_size {self.measure_size} is not from 8 to {MEASURE_SIDE}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a card or a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> QualityProfile:
+        """The inverse of ``to_dict``; an unknown key raises ``UsageError``."""
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise UsageError(
+                f"A quality profile has no setting {', '.join(map(repr, unknown))}.",
+                hint=f"It has {', '.join(names)}.",
+            )
+        if "name" not in values:
+            raise UsageError("A quality profile needs a name.")
+        return cls(**values)
+
+
+PROFILES: Mapping[str, QualityProfile] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            QualityProfile("fundus", field="required", min_sharpness=0.03, max_dark=0.6),
+            QualityProfile("dermoscopy", measure_size=150, field="optional", min_sharpness=0.03),
+            QualityProfile("thumbnail", measure_size=28, min_side=8, min_exposure=8.0),
+            QualityProfile("photo", min_sharpness=0.03),
+        )
+    }
+)
+
+
+def load_profile(name_or_path: str) -> QualityProfile:
+    """A profile by name, or from a YAML or JSON file as ``retiderm data calibrate-quality`` writes it."""
+    if name_or_path in PROFILES:
+        return PROFILES[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UsageError(
+            f"There is no quality profile {name_or_path!r}.",
+            hint=f"Name one of {', '.join(PROFILES)}, or a YAML or JSON file that holds one.",
+        )
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"The quality profile {path} can't be read: {error}.") from None
+    if not isinstance(values, Mapping):
+        raise UsageError(f"The quality profile {path} is not a mapping.")
+    return QualityProfile.from_dict(values)
