@@ -1,0 +1,252 @@
+"""One task as its clients see it: image files in, quality first, then the predictor, then the explanation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kserve import InferRequest, Model
+
+from data.errors import ImageError
+from data.image import DecodeLimits
+from serving.answer import HeadResult, ImageAnswer, ModelInfo, classes_of, unexplained
+from serving.explain import overlay_png
+from serving.kserve_ext.errors import NoneDecodable, PreprocessingMismatch, Unavailable
+from serving.kserve_ext.gate import Gate, Workers
+from serving.kserve_ext.tensors import from_base64
+from serving.metrics import CLASSES, REQUESTS, UNCERTAIN, VERDICTS, step
+from serving.preparing import Ready, Recipe
+from serving.transformer.outputs import response_parameters, tensors
+from serving.transformer.questions import Question, from_v1, from_v2
+from serving.transformer.upstream import PredictorClient, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all models of one transformer share. ``look`` reads the pointers again, now."""
+
+    client: Callable[[], PredictorClient]
+    gate: Gate
+    workers: Workers
+    limits: DecodeLimits
+    max_batch: int
+    look: Callable[[], Awaitable[None]]
+
+
+class TransformerModel(Model):  # type: ignore[misc]
+    """Answers encoded images. One object a task as long as the process lives; ``use`` gives it a new version."""
+
+    def __init__(self, recipe: Recipe, shared: Shared) -> None:
+        super().__init__(recipe.served.task)
+        self._recipe, self._previous, self._shared = recipe, recipe, shared
+        self._proved: ModelInfo | None = None
+        self.ready = True
+
+    def use(self, recipe: Recipe) -> None:
+        """Prepare images as a new version's card says; the old way is kept for a predictor that lags."""
+        self._previous, self._recipe = self._recipe, recipe
+
+    @property
+    def version(self) -> str:
+        """The registry's version."""
+        return self._recipe.served.version
+
+    def start(self) -> None:
+        """Nothing: a recipe is ready when it exists."""
+
+    def stop(self) -> None:
+        """Nothing to free."""
+
+    async def healthy(self) -> bool:
+        """Whether the predictor serves this task; proved once by an inference, with a black image."""
+        client = self._shared.client()
+        if self._proved is None:
+            recipe = self._recipe
+            black = np.zeros((1, *recipe.card.input.size, 3), np.uint8)
+            try:
+                upstream = await client.infer(
+                    self.name, black, recipe.preprocessing.digest, explain=_has_map(recipe)
+                )
+            except Exception:
+                return False
+            self._proved = upstream.model
+        return await client.is_ready(self.name)
+
+    async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
+        """Answer V1 and V2."""
+        return await self._serve(payload, explain=False)
+
+    async def explain(self, payload: Any, headers: Any = None) -> Any:
+        """Answer V1's ``:explain``: the same with an overlay for every image."""
+        return await self._serve(payload, explain=True)
+
+    async def _serve(self, payload: Any, *, explain: bool) -> Any:
+        wire = ("grpc" if payload.from_grpc else "v2") if isinstance(payload, InferRequest) else "v1"
+        try:
+            with step(self.name, "total"), self._shared.gate.enter():
+                question = from_v2(payload) if wire != "v1" else from_v1(payload, explain=explain)
+                question.check(self._shared.max_batch)
+                answers, classes, recipe = await self._answer(question)
+        except Exception as error:
+            REQUESTS.labels(self.name, wire, getattr(error, "code", "internal")).inc()
+            raise
+        REQUESTS.labels(self.name, wire, "ok").inc()
+        self._count(answers)
+        if wire == "v1":
+            return {"predictions": [answer.to_dict() for answer in answers]}
+        mode = question.explain[0]
+        outputs = tensors(answers, classes, explain=mode, map_shape=_map_shape(recipe))
+        model = answers[0].model
+        return outputs.respond(
+            payload,
+            version=model.version,
+            parameters=response_parameters(model, classes, unexplained(recipe.card) if mode else None),
+        )
+
+    async def _answer(
+        self, question: Question
+    ) -> tuple[list[ImageAnswer], Mapping[str, Sequence[str]], Recipe]:
+        recipe = self._recipe
+        try:
+            ready, upstream = await self._ask(question, recipe)
+        except PreprocessingMismatch as first:
+            # A new version is on its way in: the predictor has it and we don't, or the other way round.
+            await self._shared.look()
+            others = (self._recipe, self._previous)
+            tried = recipe.preprocessing.digest
+            recipe = next((r for r in others if r.preprocessing.digest != tried), recipe)
+            if recipe.preprocessing.digest == tried:
+                raise Unavailable(f"{self.name!r} is changing its version.", retry_after=1) from first
+            try:
+                ready, upstream = await self._ask(question, recipe)
+            except PreprocessingMismatch as second:
+                raise Unavailable(f"{self.name!r} is changing its version.", retry_after=1) from second
+        classes: Mapping[str, Sequence[str]] = classes_of(recipe.card.heads)
+        model = self._identity(recipe)
+        results: list[Mapping[str, HeadResult]] = []
+        if upstream is not None:
+            model, results = upstream.model, list(upstream.images)
+            classes = {name: head.classes for name, head in results[0].items()}
+        answers = await self._explained(question, recipe, ready, results, model)
+        return answers, classes, recipe
+
+    async def _ask(
+        self, question: Question, recipe: Recipe
+    ) -> tuple[list[Ready | ImageError], Upstream | None]:
+        shared = self._shared
+        with step(self.name, "prepare"):
+            prepared = await asyncio.gather(
+                *(shared.workers.run(_prepare, recipe, image, shared.limits) for image in question.images)
+            )
+        errors = [item for item in prepared if isinstance(item, ImageError)]
+        if len(errors) == len(prepared):
+            raise _all_failed(errors)
+        pixels = [item.pixels for item in prepared if isinstance(item, Ready) and item.gradable]
+        if not pixels:
+            return prepared, None
+        explain = any(question.explain) and _has_map(recipe)
+        with step(self.name, "predictor"):
+            upstream = await shared.client().infer(
+                self.name, np.stack(pixels), recipe.preprocessing.digest, explain=explain
+            )
+        self._proved = upstream.model
+        return prepared, upstream
+
+    async def _explained(
+        self,
+        question: Question,
+        recipe: Recipe,
+        prepared: Sequence[Ready | ImageError],
+        results: Sequence[Mapping[str, HeadResult]],
+        model: ModelInfo,
+    ) -> list[ImageAnswer]:
+        why = unexplained(recipe.card)
+        following = iter(results)
+        answers = []
+        for item, mode in zip(prepared, question.explain, strict=True):
+            if isinstance(item, ImageError):
+                answers.append(ImageAnswer(model, error=item))
+                continue
+            heads = next(following) if item.gradable else {}
+            cam = next(iter(heads.values())).cam if heads else None
+            picture = None
+            if cam is not None and mode == "overlay":
+                with step(self.name, "overlay"):
+                    picture = await self._shared.workers.run(overlay_png, item.pixels, cam)
+            answers.append(
+                ImageAnswer(
+                    model,
+                    verdict=item.verdict,
+                    heads=heads,
+                    overlay=picture,
+                    map=cam if mode == "map" else None,
+                    unexplained=why if mode and heads else None,
+                )
+            )
+        return answers
+
+    def _identity(self, recipe: Recipe) -> ModelInfo:
+        return ModelInfo.of(recipe.served, self._proved.precision if self._proved else "unknown")
+
+    def _count(self, answers: Sequence[ImageAnswer]) -> None:
+        for answer in answers:
+            verdict = answer.error.code if answer.error else answer.verdict.verdict if answer.verdict else ""
+            VERDICTS.labels(self.name, verdict).inc()
+            for head, result in answer.heads.items():
+                CLASSES.labels(self.name, answer.model.version, head, result.classes[result.label]).inc()
+                if result.uncertain:
+                    UNCERTAIN.labels(self.name, head).inc()
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """V2 metadata."""
+        return [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """V2 metadata; ``overlay`` and ``map`` come when they are asked for."""
+        types = [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in ("verdict", "reasons", "error")]
+        for head in self._recipe.card.heads:
+            count = len(head.classes)
+            types += [
+                {"name": f"{head.name}.probabilities", "datatype": "FP32", "shape": [-1, count]},
+                {"name": f"{head.name}.label", "datatype": "BYTES", "shape": [-1]},
+                {"name": f"{head.name}.uncertain", "datatype": "BOOL", "shape": [-1]},
+                {"name": f"{head.name}.set", "datatype": "BOOL", "shape": [-1, count]},
+            ]
+        return types
+
+    def describe(self) -> dict[str, Any]:
+        """What the metadata says beyond tensors."""
+        card = self._recipe.card
+        return {
+            **self._identity(self._recipe).to_dict(),
+            "title": card.title,
+            "preprocessing_digest": card.preprocessing_digest,
+            "classes": classes_of(card.heads),
+            "explanation": card.explanation.method,
+            "intended_use": card.intended_use,
+            "limits": list(card.limits),
+        }
+
+
+def _prepare(recipe: Recipe, image: bytes | str, limits: DecodeLimits) -> Ready | ImageError:
+    return recipe.prepare(from_base64(image), limits)
+
+
+def _has_map(recipe: Recipe) -> bool:
+    return "cam" in recipe.card.outputs
+
+
+def _map_shape(recipe: Recipe) -> tuple[int, int] | None:
+    shape = recipe.card.outputs.get("cam")
+    return (shape[1], shape[2]) if shape is not None else None
+
+
+def _all_failed(errors: Sequence[ImageError]) -> Exception:
+    if len({error.code for error in errors}) == 1:
+        return errors[0]
+    return NoneDecodable(
+        f"None of the {len(errors)} images can be decoded. The first: {errors[0]}",
+    )

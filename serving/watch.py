@@ -1,0 +1,95 @@
+"""Follow a source: load what is newly named off the event loop, publish it when proved, else keep the old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from data.errors import RetidermError, ServingError
+from serving.source import Served, Source
+
+_LOG = logging.getLogger("retiderm.serving")
+
+T = TypeVar("T")
+
+# A bundle that failed is tried again, since a copy to a network disk may only be slow.
+_RETRY_S = 15.0
+
+
+class Watcher(Generic[T]):
+    """Loads what a source names.
+
+    ``load`` proves a bundle and gives what serves it, raising ``RetidermError`` when it mustn't serve;
+    ``publish`` puts it in the old one's place in one step.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        load: Callable[[Served], T],
+        publish: Callable[[Served, T], None],
+        *,
+        interval_s: float = 1.0,
+        on_outcome: Callable[[str, str], None] = lambda task, outcome: None,
+    ) -> None:
+        self._source, self._load, self._publish = source, load, publish
+        self._interval_s, self._on_outcome = interval_s, on_outcome
+        self._current: dict[str, Served] = {}
+        self._failed: dict[Served, float] = {}
+
+    def first(self) -> None:
+        """Load everything once, before serving.
+
+        Raises:
+            ServingError: nothing is named, or nothing that is named may serve.
+        """
+        named = self._source.scan()
+        if not named:
+            raise ServingError(
+                "Nothing is promoted yet, so there is nothing to serve.",
+                hint="Train and promote one (retiderm run TASK --data SOURCE), or name one with --bundle.",
+            )
+        errors = [error for served in named.values() if (error := self._try(served)) is not None]
+        if not self._current:
+            raise errors[0]
+
+    async def refresh(self) -> None:
+        """Look once, and load and publish what changed."""
+        for served in (await asyncio.to_thread(self._source.scan)).values():
+            if self._is_due(served):
+                await asyncio.to_thread(self._try, served)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.refresh()
+            except Exception:
+                # Whatever it is, what serves must serve on, and the next look may succeed.
+                _LOG.exception("looking for new versions failed")
+
+    def _is_due(self, served: Served) -> bool:
+        if self._current.get(served.task) == served:
+            return False
+        return time.monotonic() - self._failed.get(served, -_RETRY_S) >= _RETRY_S
+
+    def _try(self, served: Served) -> RetidermError | None:
+        old = self._current.get(served.task)
+        try:
+            loaded = self._load(served)
+        except RetidermError as error:
+            self._failed[served] = time.monotonic()
+            kept = f"; version {old.version} serves on" if old else ""
+            _LOG.error("%s version %s may not serve%s: %s", served.task, served.version, kept, error)
+            self._on_outcome(served.task, "refused")
+            return error
+        self._publish(served, loaded)
+        self._current[served.task] = served
+        self._failed.pop(served, None)
+        _LOG.info("%s serves version %s (%s)", served.task, served.version, served.digest[:19])
+        self._on_outcome(served.task, "served")
+        return None
