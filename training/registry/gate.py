@@ -1,0 +1,409 @@
+"""The gate: the recorded comparison that a candidate must win before it may become champion.
+
+Both are judged on one frozen test digest. The first version of a task, and the first on a new test digest,
+must pass the task's absolute floors instead. Beside that: parity must have been shown, data and weights must
+allow the intended use, calibration must lie in its band where the task asks for it, and a person must approve
+where the task asks for that. A refusal is a result, not an error.
+
+Every decision is an entry of the ledger; promotion believes that entry, not the tags, which anyone may edit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from data.errors import IntegrityError, RegistryError
+from data.files import digest_json
+from serving.core.bundle import Bundle, Card
+
+from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
+from .ledger import Ledger, whoami
+from .version import APPROVED, CHALLENGER, Version
+
+if TYPE_CHECKING:
+    from data.dataset import Dataset
+    from training.predict import Predictions
+    from training.spec.parts import GateSpec
+
+    from .client import Registry
+
+Line = Literal["first version", "new test set", "same test set", "champion itself"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a task asks of a version.
+
+    ``floors``: a metric (``auc``: of every head that has it; ``grade.auc``: of one) and its least value, or
+    its greatest for ``nll`` and ``ece``. ``margin``: how much worse ``metric`` may be than the champion's.
+    """
+
+    floors: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "auc"
+    margin: float = 0.01
+    confidence: float = 0.95
+    requires_approval: bool = False
+    allowed_use: tuple[str, ...] = ()
+    calibrated: bool = False
+    resamples: int = 2000
+    seed: int = 0
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> GateRules:
+        """What a recorded decision was made by."""
+        given = {**value, "allowed_use": tuple(value.get("allowed_use", ()))}
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise RegistryError(f"The recorded gate rules can't be read: {error}.") from None
+
+    @classmethod
+    def of(cls, spec: GateSpec) -> GateRules:
+        """The rules that a task file's ``gate:`` section states."""
+        return cls(
+            floors=dict(spec.floors),
+            metric=spec.margin.metric,
+            margin=spec.margin.loss,
+            confidence=spec.margin.confidence,
+            requires_approval=spec.requires_approval,
+            allowed_use=tuple(spec.allowed_use),
+            calibrated=bool(getattr(spec, "calibrated", False)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FloorCheck:
+    """One floor and what the version shows."""
+
+    head: str
+    metric: str
+    value: float | None
+    floor: float
+    passed: bool
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        sign = "at most" if self.metric in LOWER_IS_BETTER else "at least"
+        shown = "not measured" if self.value is None else f"{self.value:.4f}"
+        return f"{self.head}: {self.metric} {shown}, must be {sign} {self.floor:g}."
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """What the gate said of one version, with everything that it rested on."""
+
+    task: str
+    version: str
+    digest: str
+    decision: Literal["accept", "refuse"]
+    reasons: tuple[str, ...]
+    line: Line
+    champion: str | None
+    test_digest: str
+    comparisons: tuple[Comparison, ...]
+    floors: tuple[FloorCheck, ...]
+    pending_approval: bool  # everything else passed, and a person's approval is missing
+    approved_by: str | None
+    rules: GateRules
+    decided_at: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may become champion."""
+        return self.decision == "accept"
+
+    @property
+    def headline(self) -> str:
+        """One line for people."""
+        if self.accepted:
+            return "accepted"
+        return "waits for a person's approval" if self.pending_approval else "refused"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's own types."""
+        rules = {**asdict(self.rules), "allowed_use": list(self.rules.allowed_use)}
+        return {
+            "task": self.task,
+            "version": self.version,
+            "digest": self.digest,
+            "decision": self.decision,
+            "headline": self.headline,
+            "reasons": list(self.reasons),
+            "line": self.line,
+            "champion": self.champion,
+            "test_digest": self.test_digest,
+            "comparisons": [item.to_dict() for item in self.comparisons],
+            "floors": [{**asdict(item), "sentence": item.sentence} for item in self.floors],
+            "pending_approval": self.pending_approval,
+            "approved_by": self.approved_by,
+            "rules": rules,
+            "decided_at": self.decided_at,
+        }
+
+
+def judge(
+    registry: Registry,
+    version: Version,
+    rules: GateRules,
+    *,
+    dataset: Dataset | None = None,
+    ledger: Ledger | None = None,
+) -> GateDecision:
+    """Judge a version; the decision goes into the ledger and beside the version.
+
+    ``dataset`` is needed only where stored test predictions are missing or damaged: the bundle is then asked
+    about its test images again, if its test digest is the right one.
+
+    Raises:
+        RegistryError: MLflow can't be reached. A damaged candidate is a refusal.
+    """
+    champion = registry.champion(version.task)
+    refusals: list[str] = []
+    comparisons: list[Comparison] = []
+    floors: tuple[FloorCheck, ...] = ()
+    grounds: list[str] = []
+    try:
+        bundle = registry.bundle(version)
+    except IntegrityError as error:
+        raise RegistryError(f"{version.task} version {version.version} can't be judged: {error}") from error
+    card = bundle.card
+    refusals += _parity(card) + _licence(card, rules) + (_calibration(card) if rules.calibrated else [])
+    line = _line(version, champion)
+    if line == "champion itself":
+        grounds.append("It is the champion already.")
+    elif line == "same test set" and champion is not None:
+        found = _against(registry, version, bundle, champion, rules, dataset)
+        if isinstance(found, str):
+            refusals.append(found)
+        else:
+            comparisons = found
+            refusals += [item.sentence for item in found if not item.passed]
+            grounds += [item.sentence for item in found]
+    else:
+        floors = check_floors(card, rules.floors)
+        refusals += [f"Below the floor. {item.sentence}" for item in floors if not item.passed]
+        grounds.append(
+            f"The first version of {version.task}: the floors decide."
+            if champion is None
+            else "Judged on another test set than the champion: a new line begins and the floors decide."
+        )
+        grounds += [item.sentence for item in floors]
+    pending = not refusals and rules.requires_approval and not version.approved_by
+    if pending:
+        refusals.append(
+            "The task requires a person's approval: `retiderm models approve "
+            f"{version.task} {version.version}`, or the tag approved_by in MLflow's page."
+        )
+    elif rules.requires_approval and version.approved_by:
+        grounds.append(f"Approved by {version.approved_by}.")
+    decision = GateDecision(
+        task=version.task,
+        version=version.version,
+        digest=version.digest,
+        decision="refuse" if refusals else "accept",
+        reasons=tuple(refusals or grounds),
+        line=line,
+        champion=champion.version if champion else None,
+        test_digest=version.test_digest,
+        comparisons=tuple(comparisons),
+        floors=floors,
+        pending_approval=pending,
+        approved_by=version.approved_by or None,
+        rules=rules,
+        decided_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+    _record(registry, version, decision, ledger or Ledger())
+    return decision
+
+
+def approve(
+    registry: Registry,
+    version: Version,
+    *,
+    why: str = "",
+    who: str | None = None,
+    ledger: Ledger | None = None,
+) -> Version:
+    """A person's approval of a version, in the ledger and as the tag that the gate looks for."""
+    person = who or whoami()
+    (ledger or Ledger()).append(
+        "approval", task=version.task, version=version.version, digest=version.digest, who=person, why=why
+    )
+    return registry.set_tag(version, APPROVED, person)
+
+
+def _record(registry: Registry, version: Version, decision: GateDecision, ledger: Ledger) -> None:
+    document = decision.to_dict()
+    told = (
+        "decision",
+        "headline",
+        "line",
+        "champion",
+        "test_digest",
+        "pending_approval",
+        "approved_by",
+        "rules",
+    )
+    ledger.append(
+        "gate",
+        task=version.task,
+        version=version.version,
+        digest=version.digest,
+        why=" ".join(decision.reasons)[:2000],
+        data={**{key: document[key] for key in told}, "document": digest_json(document)},
+    )
+    registry.record_decision(version, decision)
+    if (decision.accepted or decision.pending_approval) and decision.line != "champion itself":
+        registry.set_alias(version.task, CHALLENGER, version.version)
+
+
+def check_floors(card: Card, floors: Mapping[str, float]) -> tuple[FloorCheck, ...]:
+    """Each floor against the card's test metrics; one that can't be found there is not passed."""
+    found = []
+    for name, floor in floors.items():
+        head_name, _, metric = name.rpartition(".")
+        heads = [
+            head
+            for head in card.heads
+            if (head.name == head_name if head_name else (head.ordinal or metric not in ORDINAL_ONLY))
+        ]
+        if not heads:
+            found.append(FloorCheck(head_name or "every head", metric, None, floor, False))
+        for head in heads:
+            value = metric_of(card.metrics, head.name, metric)
+            passed = value is not None and (value <= floor if metric in LOWER_IS_BETTER else value >= floor)
+            found.append(FloorCheck(head.name, metric, value, floor, passed))
+    return tuple(found)
+
+
+def _line(version: Version, champion: Version | None) -> Line:
+    if champion is None:
+        return "first version"
+    if champion.digest == version.digest:
+        return "champion itself"
+    return "same test set" if champion.test_digest == version.test_digest else "new test set"
+
+
+def _against(
+    registry: Registry,
+    version: Version,
+    bundle: Bundle,
+    champion: Version,
+    rules: GateRules,
+    dataset: Dataset | None,
+) -> list[Comparison] | str:
+    """The comparisons, or why there can be none."""
+    try:
+        champions = registry.bundle(champion)
+        ours = _predictions(registry, version, bundle, dataset)
+        theirs = _predictions(registry, champion, champions, dataset)
+        found = []
+        for head in bundle.card.heads:
+            if rules.metric.rpartition(".")[0] not in ("", head.name):
+                continue
+            metric = rules.metric.rpartition(".")[2]
+            if metric in ORDINAL_ONLY and not head.ordinal:
+                continue
+            if champions.card.head(head.name).classes != head.classes:
+                return f"The champion's head {head.name} has other classes, so the two can't be compared."
+            found.append(
+                compare(
+                    head.name,
+                    answers(ours, bundle.card, head.name),
+                    answers(theirs, champions.card, head.name),
+                    metric=metric,
+                    margin=rules.margin,
+                    confidence=rules.confidence,
+                    resamples=rules.resamples,
+                    seed=rules.seed,
+                )
+            )
+    except (RegistryError, IntegrityError) as error:
+        return f"It can't be compared with the champion, version {champion.version}: {error}"
+    return found or f"No head has the metric {rules.metric!r} to compare by."
+
+
+def _predictions(
+    registry: Registry, version: Version, bundle: Bundle, dataset: Dataset | None
+) -> Predictions:
+    from training.predict import Predictions
+
+    problem = "its test predictions were not kept"
+    try:
+        stored = registry.predictions(version)
+        if stored is not None:
+            return Predictions.load(stored)
+    except (IntegrityError, RegistryError) as error:
+        problem = error.message
+    if dataset is None or dataset.test_digest != version.test_digest:
+        raise RegistryError(
+            f"version {version.version}: {problem}.", hint="Give the gate the data set that it was judged on."
+        )
+    return rescore(bundle, dataset)
+
+
+def rescore(bundle: Bundle, dataset: Dataset) -> Predictions:
+    """Ask a bundle about a data set's test images through ONNX Runtime, as serving would."""
+    from serving.core.runtimes import open_runtime
+    from training.predict import predict
+
+    runtime = open_runtime(bundle)
+    try:
+        return predict(runtime, dataset, "test", card=bundle.card)
+    finally:
+        runtime.close()
+
+
+def _parity(card: Card) -> list[str]:
+    if not card.parity:
+        return ["Parity was not checked: the export must show that ONNX, Grad-CAM and serving agree."]
+    failed = [
+        str(name)
+        for name, value in card.parity.items()
+        if value is False or (isinstance(value, Mapping) and value.get("passed") is False)
+    ]
+    return [f"Parity failed: {', '.join(failed)}."] if failed else []
+
+
+def _licence(card: Card, rules: GateRules) -> list[str]:
+    by = {
+        "the weights": card.weights.forbids,
+        "the data": card.dataset.forbids,
+        "the model": card.forbids,
+    }
+    refusals = []
+    for use in rules.allowed_use:
+        who = [name for name, forbids in by.items() if use in forbids]
+        who = [name for name in who if name != "the model"] or who
+        if who:
+            licences = ", ".join(filter(None, (card.licence, card.weights.licence)))
+            refusals.append(f"The task needs {use} use, which {' and '.join(who)} forbid ({licences}).")
+    return refusals
+
+
+def _calibration(card: Card) -> list[str]:
+    """Calibration error and coverage against the bands that perfect calibration would show."""
+    heads = card.metrics.get("heads", {})
+    refusals = []
+    for head in card.heads:
+        report = heads.get(head.name, {}).get("calibration", {})
+        band, after = report.get("ece_band"), report.get("ece_after")
+        if not report.get("calibrated") or band is None or after is None:
+            refusals.append(f"{head.name}: its calibration was not measured on test data.")
+            continue
+        if after > band[1]:
+            refusals.append(
+                f"{head.name}: calibration error {after:.4f} is above {band[1]:.4f}, the upper end of the "
+                "99 % band of a perfectly calibrated model."
+            )
+        coverage = report.get("coverage")
+        if coverage is not None and not coverage["inside"]:
+            refusals.append(
+                f"{head.name}: the sets cover {coverage['conformal']:.1%}, outside the 99 % band "
+                f"{coverage['band'][0]:.1%} to {coverage['band'][1]:.1%}."
+            )
+    return refusals

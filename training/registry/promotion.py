@@ -1,0 +1,359 @@
+"""Promotion and rollback: from one version that serves to another, whole or not at all.
+
+::
+
+    intent ─► copy ─► aliases ─► target: local ─► target: cluster ─► done ─► tidy
+      └─ in the ledger, with what served before: enough to finish or to undo everything after a crash
+
+Each step may be done again. After each one a ``step`` entry follows. A step that fails undoes all of them; a
+process that dies leaves an intent without ``done``, and :mod:`training.registry.reconcile` (or the next
+promotion of the task) finishes it. A lock of the task keeps a second promotion waiting.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from data.errors import RegistryError, RetidermError
+
+from .chain import Entry
+from .ledger import Ledger, whoami
+from .locks import locked
+from .state import last_gate, served_digests, unfinished
+from .targets import Target, default_targets, target_from_spec
+from .version import APPROVED, CHALLENGER, CHAMPION, PREVIOUS, Version
+
+if TYPE_CHECKING:
+    from .client import Registry
+
+OnStep = Callable[[str], None]
+
+LOCK_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion or rollback did. ``changed`` is False where the version served already."""
+
+    task: str
+    action: str
+    version: str
+    digest: str
+    before: str | None  # the version that served until then
+    changed: bool
+    targets: tuple[str, ...]
+    who: str
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's own types."""
+        return {**asdict(self), "targets": list(self.targets)}
+
+
+def promote(
+    registry: Registry,
+    version: Version,
+    *,
+    why: str = "",
+    who: str | None = None,
+    targets: Sequence[Target] | None = None,
+    ledger: Ledger | None = None,
+    on_step: OnStep | None = None,
+    lock_timeout: float = LOCK_S,
+) -> Promotion:
+    """Let a version that the gate accepted serve.
+
+    ``on_step`` is told each step's name when it was done, before and after its ledger entry
+    (``"aliases"``, then ``"aliases logged"``).
+
+    Raises:
+        RegistryError: the gate didn't accept it, or a step failed: then all was undone.
+    """
+    ledger = ledger or Ledger()
+    with _task_lock(ledger, version.task, lock_timeout):
+        finish_unfinished(registry, ledger, version.task, on_step=on_step)
+        version = registry.get(version.task, version.version)
+        _allowed(registry, ledger, version)
+        return _change(
+            registry,
+            ledger,
+            version,
+            "promote",
+            targets=default_targets(registry) if targets is None else targets,
+            who=who or whoami(),
+            why=why or "the gate accepted it",
+            on_step=on_step,
+        )
+
+
+def rollback(
+    registry: Registry,
+    task: str,
+    *,
+    to: str | None = None,
+    why: str = "",
+    who: str | None = None,
+    targets: Sequence[Target] | None = None,
+    ledger: Ledger | None = None,
+    on_step: OnStep | None = None,
+    lock_timeout: float = LOCK_S,
+) -> Promotion:
+    """Go back to the version that served before, or to any that has served, without asking the gate again.
+
+    Raises:
+        RegistryError: nothing served before, ``to`` never served, or a step failed: then all was undone.
+    """
+    ledger = ledger or Ledger()
+    with _task_lock(ledger, task, lock_timeout):
+        finish_unfinished(registry, ledger, task, on_step=on_step)
+        if to is None:
+            version = registry.by_alias(task, PREVIOUS)
+            if version is None:
+                raise RegistryError(
+                    f"Nothing served {task} before what serves now, so there is nothing to go back to.",
+                    hint=f"See: retiderm models history {task}.",
+                )
+        else:
+            version = registry.get(task, to)
+        if version.digest not in served_digests(ledger.entries(), task):
+            raise RegistryError(
+                f"{task} version {version.version} never served, so this would not be a rollback.",
+                hint=f"Promote it instead: retiderm models promote {task} {version.version}.",
+            )
+        return _change(
+            registry,
+            ledger,
+            version,
+            "rollback",
+            targets=default_targets(registry) if targets is None else targets,
+            who=who or whoami(),
+            why=why or "rolled back",
+            on_step=on_step,
+        )
+
+
+def finish_unfinished(
+    registry: Registry, ledger: Ledger, task: str, *, on_step: OnStep | None = None
+) -> list[str]:
+    """Finish what a crash left of a task's promotions, or undo it where it can't be finished.
+
+    The caller holds the task's lock. Gives a sentence for each.
+    """
+    told = []
+    for intent in unfinished(ledger.entries(), task):
+        targets = [target_from_spec(registry, spec) for spec in intent.data["targets"]]
+        name = f"{intent.data['action']} of {task} to version {intent.version}"
+        try:
+            version = registry.get(task, intent.digest)
+            _run(registry, ledger, intent, version, targets, on_step, finished_by=whoami())
+        except RetidermError as error:
+            undo(registry, ledger, intent, targets, error.message)
+            told.append(f"Undid the unfinished {name}: {error.message}")
+        else:
+            told.append(f"Finished the unfinished {name}.")
+    return told
+
+
+def undo(registry: Registry, ledger: Ledger, intent: Entry, targets: Sequence[Target], reason: str) -> None:
+    """Put aliases and targets back to what the intent found, and say so in the ledger.
+
+    Raises:
+        RegistryError: something could not be put back: the intent stays open, for ``reconcile``.
+    """
+    before = intent.data["before"]
+    failed = []
+    for target in reversed(targets):
+        try:
+            target.restore(intent.task, before["targets"].get(target.name))
+        except RetidermError as error:
+            failed.append(f"{target.name}: {error.message}")
+    try:
+        _set_aliases(registry, intent.task, before["aliases"])
+    except RetidermError as error:
+        failed.append(f"aliases: {error.message}")
+    if failed:
+        raise RegistryError(
+            f"{reason} It could not all be undone either: {' '.join(failed)}",
+            hint="Mend the cause, then: retiderm models reconcile.",
+        )
+    _note(ledger, intent, "undone", why=reason)
+
+
+def _change(
+    registry: Registry,
+    ledger: Ledger,
+    version: Version,
+    action: str,
+    *,
+    targets: Sequence[Target],
+    who: str,
+    why: str,
+    on_step: OnStep | None,
+) -> Promotion:
+    task = version.task
+    aliases = {v_alias: v.version for v in registry.versions(task) for v_alias in v.aliases}
+    champion = aliases.get(CHAMPION)
+    result = Promotion(
+        task,
+        action,
+        version.version,
+        version.digest,
+        champion,
+        True,
+        tuple(t.name for t in targets),
+        who,
+        why,
+    )
+    if champion == version.version and all(target.serves(version) for target in targets):
+        return Promotion(**{**asdict(result), "changed": False})
+    wanted: dict[str, str | None] = {
+        CHAMPION: version.version,
+        PREVIOUS: champion if champion not in (None, version.version) else aliases.get(PREVIOUS),
+    }
+    if aliases.get(CHALLENGER) == version.version:
+        wanted[CHALLENGER] = None
+    intent = ledger.append(
+        "intent",
+        task=task,
+        version=version.version,
+        digest=version.digest,
+        who=who,
+        why=why,
+        data={
+            "action": action,
+            "before": {
+                "aliases": {alias: aliases.get(alias) for alias in wanted},
+                "targets": {target.name: target.current(task) for target in targets},
+            },
+            "after": {"aliases": wanted},
+            "targets": [target.spec() for target in targets],
+        },
+    )
+    _tell(on_step, "intent")
+    try:
+        _run(registry, ledger, intent, version, targets, on_step)
+    except Exception as error:
+        message = error.message if isinstance(error, RetidermError) else f"{type(error).__name__}: {error}"
+        undo(registry, ledger, intent, targets, message)
+        raise RegistryError(
+            f"The {action} of {task} to version {version.version} failed and was undone: {message}",
+            hint=error.hint if isinstance(error, RetidermError) else None,
+        ) from error
+    return result
+
+
+def _run(
+    registry: Registry,
+    ledger: Ledger,
+    intent: Entry,
+    version: Version,
+    targets: Sequence[Target],
+    on_step: OnStep | None,
+    finished_by: str | None = None,
+) -> None:
+    wanted: Mapping[str, str | None] = intent.data["after"]["aliases"]
+
+    def prepare() -> None:
+        for target in targets:
+            target.prepare(version)
+
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("copy", prepare),
+        ("aliases", functools.partial(_set_aliases, registry, version.task, wanted)),
+    ]
+    steps += [(f"target {target.name}", functools.partial(target.apply, version)) for target in targets]
+    for name, action in steps:
+        action()
+        _tell(on_step, name)
+        _note(ledger, intent, "step", step=name)
+        _tell(on_step, f"{name} logged")
+    more = {"finished_by": finished_by} if finished_by else {}
+    _note(ledger, intent, "done", after=intent.data["after"], targets=intent.data["targets"], **more)
+    _tell(on_step, "done")
+    keep_head(registry, ledger, version.task)
+    _tell(on_step, "head kept")
+    keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
+    for target in targets:
+        target.tidy(version.task, keep)
+
+
+def keep_head(registry: Registry, ledger: Ledger, task: str) -> None:
+    """Keep the ledger's head in MLflow too, so that a tail that is cut here shows."""
+    head = ledger.head()
+    if head is not None:
+        registry.keep_ledger_head(task, head.to_json())
+
+
+def _task_lock(ledger: Ledger, task: str, timeout: float) -> Any:
+    from serving.core.pointer import check_name
+
+    check_name(task, "task")
+    return locked(ledger.folder / "locks" / f"{task}.lock", f"A promotion of {task}", timeout)
+
+
+def _set_aliases(registry: Registry, task: str, aliases: Mapping[str, str | None]) -> None:
+    # Champion last: until then the alias that serves still names what serves.
+    for alias in sorted(aliases, key=lambda name: name == CHAMPION):
+        registry.set_alias(task, alias, aliases[alias])
+
+
+def _allowed(registry: Registry, ledger: Ledger, version: Version) -> None:
+    """Raise unless the gate's last decision on this bundle allows it to serve now."""
+    name = f"{version.task} version {version.version}"
+    entries = ledger.entries()
+    gate = last_gate(entries, version.task, version.digest)
+    hint = f"Judge it: retiderm models promote {version.task} {version.version} --judge."
+    champion = registry.champion(version.task)
+    if champion is not None and champion.digest == version.digest:
+        return
+    if gate is None:
+        raise RegistryError(f"The gate has not judged {name}.", hint=hint)
+    if gate.data.get("decision") != "accept":
+        if not gate.data.get("pending_approval"):
+            raise RegistryError(f"The gate refused {name}: {gate.why}", hint="Train a better one.")
+        if not version.approved_by:
+            raise RegistryError(
+                f"{name} waits for a person's approval.",
+                hint=f"retiderm models approve {version.task} {version.version}",
+            )
+        _log_approval(ledger, entries, version)
+    if gate.data.get("champion") != (champion.version if champion else None):
+        raise RegistryError(
+            f"The gate compared {name} with version {gate.data.get('champion') or 'none'}, but "
+            f"{'version ' + champion.version if champion else 'none'} is champion now.",
+            hint=hint,
+        )
+
+
+def _log_approval(ledger: Ledger, entries: Sequence[Entry], version: Version) -> None:
+    """An approval by tag in MLflow's page is written down when it first counts."""
+    for entry in entries:
+        if entry.event == "approval" and entry.digest == version.digest and entry.who == version.approved_by:
+            return
+    ledger.append(
+        "approval",
+        task=version.task,
+        version=version.version,
+        digest=version.digest,
+        who=version.approved_by,
+        why=f"the tag {APPROVED} in MLflow",
+    )
+
+
+def _note(ledger: Ledger, intent: Entry, event: str, *, why: str = "", **data: Any) -> None:
+    ledger.append(
+        event,
+        task=intent.task,
+        version=intent.version,
+        digest=intent.digest,
+        why=why,
+        data={"op": intent.seq, **data},
+    )
+
+
+def _tell(on_step: OnStep | None, name: str) -> None:
+    if on_step is not None:
+        on_step(name)
