@@ -1,0 +1,58 @@
+"""An existing canonical dataset as a source: take it over, cut it anew, or give it to another task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+
+from data.dataset import LABEL, META, Dataset, Head
+from data.errors import SourceError
+from data.sources.base import Licence, Sample, Source, class_name, fail
+from data.sources.tables import reader
+
+
+class Canonical(Source):
+    """Splits, groups, licence, profile and further columns are kept as they are."""
+
+    kind = "dataset"
+    title = "A canonical dataset made by `retiderm data ingest`"
+    layout = "dataset.json, manifest.parquet and images/"
+    options = MappingProxyType({})
+
+    def prepare(self) -> None:
+        """The folder must be a canonical dataset."""
+        self.dataset = Dataset.open(self.path)
+        info = self.dataset.info
+        self.licence = Licence(str(info.get("licence", "not stated")), None, tuple(info["forbids"]))
+        self.profile = str(info.get("profile", "photo"))
+        self.synthetic = bool(info["synthetic"])
+
+    @property
+    def name(self) -> str:
+        """The source that the dataset was made of."""
+        return str(self.dataset.info.get("source", self.kind))
+
+    def samples(self, heads: Sequence[Head]) -> Iterator[Sample]:
+        """The manifest's rows."""
+        frame = self.dataset.frame()
+        for head in heads:
+            if LABEL + head.name not in frame.columns:
+                has = ", ".join(known.name for known in self.dataset.heads)
+                raise SourceError(f"{self.path} has no head {head.name!r}; it has {has}.")
+        meta = [name for name in frame.columns if name.startswith(META)]
+        unknown = []
+        found = []
+        for row in frame.to_dict("records"):
+            labels = {}
+            for head in heads:
+                value = row[LABEL + head.name]
+                label = class_name(head, value) if isinstance(value, str) else None
+                if isinstance(value, str) and label is None:
+                    unknown.append(f"{row['id']}: {value!r}")
+                labels[head.name] = label
+            extra = {name.removeprefix(META): None if row[name] != row[name] else row[name] for name in meta}
+            path = self.dataset.image_path(row["path"])
+            found.append(Sample(row["id"], reader(path), labels, row["group"], row["split"], extra))
+        if unknown:
+            raise fail(f"{self.path} has an unknown class in {len(unknown)} row(s)", unknown)
+        yield from found

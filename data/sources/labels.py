@@ -1,0 +1,57 @@
+"""Images with a ``labels.csv``: the layout of the older retinopathy service, and any set brought in its form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from data.sources.folders import PROFILE_NAMES, stated_licence
+from data.sources.table_source import Part, TableSource
+from data.sources.tables import Row
+
+
+class Labels(TableSource):
+    """``train/images``, ``train/labels.csv`` and the same under ``val`` (and ``test``); or just ``images``, ``labels.csv``.
+
+    Columns ``image_name,label``; a column named like a head labels that head; ``group`` keeps images together
+    (patient, lesion); any other column is kept for slices. Where no test part is given, one is cut from train,
+    by group, and ``dataset.json`` says so.
+    """
+
+    kind = "labels"
+    title = "Images with labels.csv (image_name,label), optionally under train/, val/ and test/"
+    layout = "train/images/, train/labels.csv (image_name,label), val/images/, val/labels.csv; or images/ and labels.csv"
+    options: ClassVar[Mapping[str, str]] = {
+        **TableSource.options,
+        "licence": "the licence's name (default: not stated)",
+        "forbids": "uses that it forbids, such as commercial",
+        "profile": "the quality profile: fundus, dermoscopy, thumbnail or photo (default)",
+        "label": "the column with the label (default label)",
+    }
+    id_column = "image_name"
+    label_column = "label"
+
+    def prepare(self) -> None:
+        """The folder must have at least one labelled part."""
+        self.label_column = self.given.text("label", "label")
+        self.licence = stated_licence(self)
+        self.profile = self.given.choice("profile", PROFILE_NAMES, self.profile)
+        super().prepare()
+
+    def parts(self) -> Sequence[Part]:
+        """One part a split, or one part without splits."""
+        names = [name for name in ("train", "val", "test") if (self.path / name).is_dir()]
+        if not names:
+            return [Part(self.file("labels.csv"), (self.folder("images"),))]
+        return [
+            Part(self.file(f"{name}/labels.csv"), (self.folder(f"{name}/images"),), name) for name in names
+        ]
+
+    def group(self, row: Row, name: str) -> str | None:
+        """The column ``group`` where there is one."""
+        return row.get("group") or None
+
+    def meta(self, row: Row) -> dict[str, Any]:
+        """Every other column."""
+        own = {self.id_column, self.label_column, "group", *self.heads_known.values()}
+        return {name: value or None for name, value in row.cells.items() if name not in own}

@@ -1,0 +1,100 @@
+"""What to draw and how it becomes a file: a plan of drawings, each of which can be drawn alone, in any order."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import UsageError
+from data.synthetic.fundus import CAMERAS, draw_fundus
+from data.synthetic.skin import CODES, draw_lesion
+
+SUBJECTS = ("fundus", "lesion")
+_GRADES = ("0", "1", "2", "3", "4")
+#: A patient's two eyes, or one lesion photographed twice: about this share of the groups has two images.
+_PAIRED = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One image to draw. ``label`` is a grade ``0`` to ``4`` or one of HAM10000's codes; ``key`` seeds its pixels."""
+
+    name: str
+    subject: str
+    label: str
+    group: str
+    key: int
+    size: int
+    camera: str
+    format: str = "jpeg"
+
+    @property
+    def grade(self) -> int:
+        """The label's index."""
+        return classes(self.subject).index(self.label)
+
+
+def classes(subject: str) -> tuple[str, ...]:
+    """The labels of a subject, in order."""
+    if subject not in SUBJECTS:
+        raise UsageError(f"There is no {subject!r} to draw.", hint=f"There are {', '.join(SUBJECTS)}.")
+    return _GRADES if subject == "fundus" else CODES
+
+
+def plan(
+    subject: str, n: int, *, seed: int = 0, size: int = 256, format: str = "jpeg"
+) -> tuple[Drawing, ...]:
+    """``n`` drawings with the classes in equal parts; some groups (patients, lesions) have two of one class."""
+    labels = classes(subject)
+    rng = np.random.default_rng([seed, _number(subject)])
+    drawings: list[Drawing] = []
+    group = 0
+    turn = 0
+    while len(drawings) < n:
+        label = labels[turn % len(labels)]
+        pair = 2 if rng.random() < _PAIRED and len(drawings) + 1 < n else 1
+        camera = int(rng.integers(len(CAMERAS)))
+        for image in range(pair):
+            key = _number(f"{subject}/{seed}/{group}/{image}")
+            name = f"synthetic_{subject}_{seed}_{group:05d}_{image}"
+            drawings.append(
+                Drawing(
+                    name,
+                    subject,
+                    label,
+                    f"synthetic_{subject}_{seed}_{group:05d}",
+                    key,
+                    size,
+                    CAMERAS[camera].name,
+                    format,
+                )
+            )
+        group += 1
+        turn += 1
+    return tuple(drawings)
+
+
+def pixels(drawing: Drawing) -> NDArray[np.uint8]:
+    """The image ``uint8 [size, size, 3]``, RGB."""
+    rng = np.random.default_rng(drawing.key)
+    camera = next(index for index, taken in enumerate(CAMERAS) if taken.name == drawing.camera)
+    if drawing.subject == "fundus":
+        side = 1 if (drawing.key >> 3) & 1 else -1
+        return draw_fundus(rng, drawing.grade, drawing.size, camera, side)
+    return draw_lesion(rng, drawing.label, drawing.size, camera)
+
+
+def draw(drawing: Drawing) -> bytes:
+    """The image as a JPEG (quality 92) or PNG file, without any metadata."""
+    picture = cv2.cvtColor(pixels(drawing), cv2.COLOR_RGB2BGR)
+    if drawing.format == "png":
+        return bytes(cv2.imencode(".png", picture)[1])
+    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
