@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data.errors import ImageError
 from data.quality import QualityVerdict
 from serving.core.bundle import Card, HeadCard
+from serving.engine import HeadAnswer
 from serving.source import Served
 
 NO_EXPLANATION = "This model has no explanation."
@@ -44,7 +45,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """One head's answer for one image: ``probabilities`` float32 [C], ``members`` bool [C], ``cam`` [h, w]."""
+    """One head's answer for one image: ``probabilities`` and ``members`` [C], ``cam`` [h, w]."""
 
     classes: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -52,6 +53,19 @@ class HeadResult:
     members: NDArray[np.bool_]
     uncertain: bool
     cam: NDArray[np.float32] | None = None
+
+    @classmethod
+    def first(cls, classes: tuple[str, ...], answer: HeadAnswer) -> HeadResult:
+        """The first image's answer of an engine."""
+        decision = answer.decision
+        return cls(
+            classes=classes,
+            probabilities=decision.probabilities[0],
+            label=int(decision.label[0]),
+            members=decision.set[0],
+            uncertain=bool(decision.uncertain[0]),
+            cam=None if answer.cam is None else answer.cam[0],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The V1 form."""

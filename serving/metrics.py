@@ -1,4 +1,4 @@
-"""What Prometheus sees of us on ``/metrics``, beside what KServe counts. Each process has its own registry."""
+"""What Prometheus sees of us on ``/metrics``, beside what KServe counts, one registry a process."""
 
 from __future__ import annotations
 

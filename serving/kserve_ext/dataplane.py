@@ -1,8 +1,8 @@
 """KServe's data plane with four of its habits changed.
 
 - A binary V2 request: upstream turns every tensor into Python lists and every BYTES element into UTF-8, so a
-  JPEG is a 500 and a large tensor takes seconds. Here the raw bytes are kept. (A test fails when upstream mends
-  this.)
+  JPEG is a 500 and a large tensor takes seconds. Here the raw bytes are kept. (A test fails when
+  upstream mends this.)
 - ``:explain`` answers with every header of the request, ``Authorization`` included. Here with ours alone.
 - A model that is not ready is loaded on the event loop by the first request. Here it is a 503.
 - Ready is a constant. Here it is asked of the server.

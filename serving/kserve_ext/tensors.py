@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-import struct
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from kserve.protocol.infer_type import RequestedOutput, to_http_parameters
 from numpy.typing import NDArray
 
 from data.errors import RequestError
+from serving.blobs import pack, unpack
 
 _DATATYPES = {"float32": "FP32", "bool": "BOOL", "uint8": "UINT8", "int64": "INT64"}
 _CONTENTS = {
@@ -59,9 +58,8 @@ def read_blobs(tensor: InferInput) -> list[bytes | str]:
     shape = list(tensor.shape)
     if len(shape) != 1 or shape[0] < 1:
         raise RequestError(f"The input {tensor.name!r} has the shape [N] with N of at least 1, not {shape}.")
-    elements = (
-        _unpack(tensor._raw_data, tensor.name) if tensor._raw_data is not None else list(tensor.data or ())
-    )
+    raw = tensor._raw_data
+    elements: list[bytes | str] = list(tensor.data or ()) if raw is None else [*unpack(raw, tensor.name)]
     if len(elements) != shape[0]:
         raise RequestError(f"The input {tensor.name!r} says {shape[0]} elements and holds {len(elements)}.")
     if not all(isinstance(element, bytes | str) for element in elements):
@@ -104,29 +102,9 @@ def read_uint8(tensor: InferInput) -> NDArray[np.uint8]:
         values = given.astype(np.uint8)
     if values.size != math.prod(shape):
         raise RequestError(
-            f"The input {tensor.name!r} has {math.prod(shape)} values by its shape {shape}; {values.size} were sent."
+            f"The input {tensor.name!r} of shape {shape} has {math.prod(shape)} values, not {values.size}."
         )
     return values.reshape(shape)
-
-
-def _unpack(raw: bytes, name: str) -> list[bytes | str]:
-    elements: list[bytes | str] = []
-    at = 0
-    while at < len(raw):
-        if at + 4 > len(raw):
-            raise RequestError(f"The raw data of {name!r} ends inside an element's length.")
-        (size,) = struct.unpack_from("<I", raw, at)
-        at += 4
-        if at + size > len(raw):
-            raise RequestError(f"The raw data of {name!r} ends inside an element of {size} bytes.")
-        elements.append(bytes(raw[at : at + size]))
-        at += size
-    return elements
-
-
-def pack(elements: Sequence[bytes]) -> bytes:
-    """A BYTES tensor as raw data: each element after its length."""
-    return b"".join(part for element in elements for part in (struct.pack("<I", len(element)), element))
 
 
 class Outputs:

@@ -37,7 +37,7 @@ class Shared:
 
 
 class TransformerModel(Model):  # type: ignore[misc]
-    """Answers encoded images. One object a task as long as the process lives; ``use`` gives it a new version."""
+    """Answers encoded images. One object a task for the process's life; ``use`` gives it a new version."""
 
     def __init__(self, recipe: Recipe, shared: Shared) -> None:
         super().__init__(recipe.served.task)

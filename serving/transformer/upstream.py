@@ -1,4 +1,4 @@
-"""The hop to the predictor: grpc-v2 with raw tensors, over a channel that finds a restarted predictor again."""
+"""The hop to the predictor: grpc-v2, raw tensors, over a channel that finds a restarted predictor again."""
 
 from __future__ import annotations
 

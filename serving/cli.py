@@ -1,0 +1,173 @@
+"""``retiderm serve`` and ``retiderm predict``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from data.errors import RetidermError, ServingError, UsageError
+from data.paths import home
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+_Root = Annotated[
+    Path | None, typer.Option(help="Serving root: every promoted task in it. Default: RETIDERM_HOME/serving.")
+]
+_Bundle = Annotated[Path | None, typer.Option(help="One bundle's folder instead, whatever is promoted.")]
+
+
+@app.command()
+def serve(
+    root: _Root = None,
+    bundle: _Bundle = None,
+    model_version: Annotated[
+        str | None, typer.Option(help="With --bundle: the version that it answers as.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0: every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="REST: KServe V1 and V2.")] = 8080,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC. Default: the next free after --port.")] = None,
+    predictor_port: Annotated[int | None, typer.Option(help="The predictor's gRPC, on loopback.")] = None,
+    precision: Annotated[str, typer.Option(help="One of the card's approved precisions.")] = "fp32",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of an inference. Default: the CPU quota.")
+    ] = None,
+    grace: Annotated[float, typer.Option(help="Seconds that a stop gives to what is in flight.")] = 30.0,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the addresses here when ready; removed at the stop.")
+    ] = None,
+) -> None:
+    """Serve what is promoted: predictor and transformer as two processes of this machine, until Ctrl-C.
+
+    A promotion or rollback takes effect within a second, without losing a request.
+    [bold]retiderm predict[/bold] asks it; docs/serving.md has the requests for curl, Python and gRPC.
+    """
+    from rich.console import Console
+
+    from serving.supervise import Endpoints, ServePlan
+    from serving.supervise import serve as run
+
+    console = Console()
+
+    def show(endpoints: Endpoints) -> None:
+        console.print(f"[bold green]ready[/bold green]  {', '.join(endpoints.models)}")
+        console.print(f"REST   {endpoints.url}/v2/models/{endpoints.models[0]}/infer")
+        console.print(f"gRPC   {endpoints.grpc}")
+        console.print(f"metrics {endpoints.url}/metrics and {endpoints.predictor}/metrics")
+
+    plan = ServePlan(
+        root=None if bundle is not None else (root or home().serving),
+        bundle=bundle,
+        model_version=model_version,
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        predictor_port=predictor_port,
+        precision=precision,
+        threads=threads,
+        grace_s=grace,
+        ready_file=ready_file,
+    )
+    if root is not None and bundle is not None:
+        raise UsageError("Name either --root or --bundle.")
+    run(plan, show)
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="An image file: JPEG, PNG, BMP, WebP, TIFF or GIF.")],
+    task: Annotated[
+        str | None, typer.Option(help="Which model. Not needed where only one is served.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write the image with the answer's regions coloured here (PNG).")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Ask this server, as http://127.0.0.1:8080. Default: answer here.")
+    ] = None,
+    root: _Root = None,
+    bundle: _Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the document instead of a table.")] = False,
+) -> None:
+    """Ask a model about one image: its quality, the answer and how sure it is.
+
+    Without --url the promoted model answers in this process, by the same code as the server's.
+    """
+    try:
+        data = image.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Can't read {image}: {error.strerror}.") from None
+    if url is not None:
+        document, overlay = _online(url, task, data, explain is not None)
+    else:
+        document, overlay = _offline(root, bundle, task, data, explain is not None)
+    if explain is not None and overlay:
+        explain.write_bytes(overlay)
+    if as_json:
+        document.pop("explanation", None)
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _table(image.name, document, explain if overlay else None)
+
+
+def _online(url: str, task: str | None, data: bytes, explain: bool) -> tuple[dict[str, Any], bytes]:
+    from serving.client import ask
+
+    if task is None:
+        raise UsageError("A server has several models: choose with --task.")
+    reply = ask(url, task, [data], explain="overlay" if explain else "")
+    return reply.documents()[0], reply.overlay()
+
+
+def _offline(
+    root: Path | None, bundle: Path | None, task: str | None, data: bytes, explain: bool
+) -> tuple[dict[str, Any], bytes]:
+    from serving.offline import answer, find_served
+
+    served = find_served(None if bundle is not None else (root or home().serving), bundle, task)
+    result = answer(served, data, explain=explain)
+    return result.to_dict(), result.overlay or b""
+
+
+def _table(name: str, document: dict[str, Any], overlay: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    quality, model = document["quality"], document["model"]
+    reasons = f" ({', '.join(quality['reasons'])})" if quality["reasons"] else ""
+    console.print(f"{name}: [bold]{quality['verdict']}[/bold]{reasons}")
+    if not document["heads"]:
+        console.print("No answer: the model looks at gradable images only. Take the photograph again.")
+    for head, answer in document["heads"].items():
+        table = Table(title=head, title_justify="left")
+        table.add_column("class")
+        table.add_column("probability", justify="right")
+        table.add_column("in the set")
+        for label, value in sorted(answer["probabilities"].items(), key=lambda item: -item[1]):
+            style = "bold" if label == answer["label"] else ""
+            table.add_row(label, f"{value:.3f}", "yes" if label in answer["set"] else "", style=style)
+        console.print(table)
+        if answer["uncertain"]:
+            console.print("[yellow]uncertain[/yellow]: a person should look at this one.")
+    console.print(f"{model['name']} version {model['version']}, {model['precision']}, {model['digest'][:19]}")
+    if overlay is not None:
+        console.print(f"explanation: {overlay}")
+
+
+def main() -> None:
+    """``python -m serving.cli``: exits 0, 1 (it failed) or 2 (wrongly asked)."""
+    try:
+        app()
+    except RetidermError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) and not isinstance(error, ServingError) else 1)
+
+
+if __name__ == "__main__":
+    main()
