@@ -17,9 +17,8 @@ from data.quality.profile import QualityProfile
 
 Verdict = Literal["gradable", "retake", "ungradable"]
 
-# What another photograph of the same patient won't mend by itself: the file isn't that kind of picture at
-# all.
-UNGRADABLE = frozenset({"too_small", "blank", "no_field_of_view"})
+# Here the file isn't the kind of picture that it should be; the other faults more care with the camera mends.
+UNGRADABLE = frozenset({"too_small", "blank", "no_field_of_view", "unexpected_colour"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ def judge(measures: Measures, profile: QualityProfile) -> QualityVerdict:
         ("too_small", measures.side < profile.min_side),
         ("blank", measures.contrast < profile.blank_contrast),
         ("no_field_of_view", profile.field == "required" and measures.field == 0.0),
+        ("unexpected_colour", measures.redness < profile.min_redness),
         ("blurred", measures.sharpness < profile.min_sharpness),
         ("too_dark", measures.exposure < profile.min_exposure),
         ("too_bright", measures.exposure > profile.max_exposure),

@@ -21,30 +21,31 @@ FieldRule = Literal["none", "optional", "required"]
 class QualityProfile:
     """One profile. Grey levels are 0 to 255, fractions 0 to 1.
 
-    - ``measure_size``: the shorter side, or the field of view's, is brought down to this before measuring
-      (never up).
-    - ``min_side``: an image with a shorter side below it is ``too_small``.
-    - ``field``: whether a dark surround is looked for and left out of the measures, and whether it must be
-      there.
-    - ``min_sharpness``: below it ``blurred``; see ``measure.sharpness`` for the scale.
-    - ``min_exposure``, ``max_exposure``: the mean grey level; outside ``too_dark`` or ``too_bright``.
-    - ``max_dark``, ``max_bright``: the fractions of clipped pixels; above ``dark_clipped`` or
-      ``bright_clipped``.
+    - ``measure_size``: the image, or with ``field: required`` the field of view, is brought down to this many
+      pixels before measuring; never up.
+    - ``field``: whether the field of view is looked for and its surround left out of the measures
+      (``optional``), and whether it must be there (``required``, else ``no_field_of_view``).
+    - ``min_side``: the shorter side; below it ``too_small``.
+    - ``blank_contrast``: below it nothing is in the picture: ``blank``.
+    - ``min_redness``: mean red over mean blue; below it ``unexpected_colour``.
+    - ``min_sharpness``: below it ``blurred``.
+    - ``min_exposure``, ``max_exposure``: the mean grey level; outside ``too_dark``, ``too_bright``.
+    - ``max_dark``, ``max_bright``: clipped shares; above ``dark_clipped``, ``bright_clipped``.
     - ``min_contrast``: the standard deviation of the grey levels; below ``low_contrast``.
-    - ``blank_contrast``: below it there is nothing in the picture: ``blank``.
     """
 
     name: str
     measure_size: int = 224
-    min_side: int = 64
     field: FieldRule = "none"
-    min_sharpness: float = 0.0
-    min_exposure: float = 20.0
-    max_exposure: float = 240.0
-    max_dark: float = 0.5
-    max_bright: float = 0.5
-    min_contrast: float = 5.0
+    min_side: int = 64
     blank_contrast: float = 1.5
+    min_redness: float = 0.0
+    min_sharpness: float = 0.42
+    min_exposure: float = 25.0
+    max_exposure: float = 230.0
+    max_dark: float = 0.65
+    max_bright: float = 0.6
+    min_contrast: float = 4.0
 
     def __post_init__(self) -> None:
         if self.field not in get_args(FieldRule):
@@ -75,14 +76,35 @@ class QualityProfile:
         return cls(**values)
 
 
+# The thresholds lie outside what the real sets hold and, for sharpness, midway to their blurred copies;
+# docs/quality.md has the figures and the commands that print them.
 PROFILES: Mapping[str, QualityProfile] = MappingProxyType(
     {
         profile.name: profile
         for profile in (
-            QualityProfile("fundus", field="required", min_sharpness=0.03, max_dark=0.6),
-            QualityProfile("dermoscopy", measure_size=150, field="optional", min_sharpness=0.03),
-            QualityProfile("thumbnail", measure_size=28, min_side=8, min_exposure=8.0),
-            QualityProfile("photo", min_sharpness=0.03),
+            QualityProfile(
+                "fundus",
+                field="required",
+                min_side=128,
+                min_redness=1.3,
+                min_sharpness=0.4,
+                max_exposure=200.0,
+                max_dark=0.3,
+                max_bright=0.25,
+            ),
+            QualityProfile(
+                "dermoscopy",
+                measure_size=150,
+                field="optional",
+                min_exposure=40.0,
+                max_dark=0.4,
+                max_bright=0.4,
+            ),
+            # 28 px sets: only a gross blur shows there, and half of a picture may be surround.
+            QualityProfile(
+                "thumbnail", measure_size=28, min_side=16, min_exposure=12.0, max_dark=0.75, max_bright=0.75
+            ),
+            QualityProfile("photo"),
         )
     }
 )
