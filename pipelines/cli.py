@@ -31,20 +31,41 @@ class Mount:
     single: bool = False
 
 
-_LINE, _DATA, _SERVE, _CLUSTER = "The line", "Look and decide", "Serve", "Kubeflow"
-COMMANDS: dict[str, Mount] = {
-    "run": Mount("pipelines.commands.run", "Train, check, register and promote a model from a source of images.", _LINE, "pipelines", True),
-    "demo": Mount("pipelines.commands.demo", "The whole line on made-up images: train two models, serve them, ask them.", _LINE, "pipelines", True),
-    "data": Mount("data.cli", "Sources, canonical datasets, checks and the quality gate.", _DATA, "train"),
-    "tasks": Mount("pipelines.commands.tasks", "The tasks: what is predicted, with which settings.", _DATA, "train"),
-    "models": Mount("training.registry.cli", "Versions: list, compare, approve, promote, roll back, verify.", _DATA, "train"),
-    "serve": Mount("serving.cli", "Serve what is promoted on this machine (KServe V1, V2, gRPC).", _SERVE, "serving", True),
-    "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", True),
-    "compile": Mount("pipelines.commands.cluster", "Write the pipelines as YAML for Kubeflow.", _CLUSTER, "pipelines", True),
-    "submit": Mount("pipelines.commands.cluster", "Send a pipeline to Kubeflow, once or on a schedule.", _CLUSTER, "pipelines", True),
-}  # fmt: skip
+_LINE, _LOOK, _SERVE, _CLUSTER = "The line", "Look and decide", "Serve", "Kubeflow"
 
-_HELP = """From labelled photographs of retinas and skin to a checked, calibrated, versioned, explained answer.
+
+def _pipeline(module: str, help: str, panel: str) -> Mount:
+    return Mount(f"pipelines.commands.{module}", help, panel, "pipelines", single=True)
+
+
+COMMANDS: dict[str, Mount] = {
+    "run": _pipeline("run", "Train, check, register and promote a model from a source of images.", _LINE),
+    "demo": _pipeline(
+        "demo", "The whole line on made-up images: train two models, serve them, ask them.", _LINE
+    ),
+    "data": Mount("data.cli", "Sources, canonical datasets, checks and the quality gate.", _LOOK, "train"),
+    "tasks": Mount(
+        "pipelines.commands.tasks", "The tasks: what is predicted, with which settings.", _LOOK, "train"
+    ),
+    "models": Mount(
+        "training.registry.cli",
+        "Versions: list, compare, approve, promote, roll back, verify.",
+        _LOOK,
+        "train",
+    ),
+    "serve": Mount(
+        "serving.cli",
+        "Serve what is promoted on this machine (KServe V1, V2, gRPC).",
+        _SERVE,
+        "serving",
+        single=True,
+    ),
+    "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", single=True),
+    "compile": _pipeline("cluster", "Write the pipelines as YAML for Kubeflow.", _CLUSTER),
+    "submit": _pipeline("cluster", "Send a pipeline to Kubeflow, once or on a schedule.", _CLUSTER),
+}
+
+_HELP = """From labelled photographs of retinas and skin to checked, calibrated, explained answers.
 
 \b
 A first look, with made-up images (about 4 minutes on two cores):
@@ -83,7 +104,7 @@ def build(chosen: str | None) -> typer.Typer:
         else:
             app.command(name, help=mount.help, rich_help_panel=mount.panel)(_stub)
 
-    @app.command("version", help="This version, and those of what it stands on.", rich_help_panel=_DATA)
+    @app.command("version", help="This version, and those of what it stands on.", rich_help_panel=_LOOK)
     def version() -> None:
         from data.provenance import versions
 

@@ -1,0 +1,126 @@
+"""The classifier pipeline: from a source of labelled images to a served model, one definition for all places.
+
+:mod:`pipelines.local` runs it on this machine as it is; :mod:`pipelines.cluster` hands :func:`build` what a
+task asks of a cluster (resources, GPU, secrets, retries) and compiles it to YAML for Kubeflow.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl
+
+from components.calibrate import calibrate
+from components.deploy import deploy
+from components.evaluate import evaluate
+from components.export import export
+from components.gate import gate
+from components.ingest import ingest
+from components.promote import promote
+from components.register import register
+from components.train import train
+from components.validate import validate
+
+#: In order. The last four change the world outside the run, so they are never cached.
+STEPS = (
+    "ingest",
+    "validate",
+    "train",
+    "evaluate",
+    "calibrate",
+    "export",
+    "register",
+    "gate",
+    "promote",
+    "deploy",
+)
+NEVER_CACHED = frozenset({"register", "gate", "promote", "deploy"})
+
+#: What to do to a step's task after it is made, by the step's name: resources, secrets and so on.
+Configure = Callable[[str, Any], None]
+
+
+def build(configure: Configure | None = None, *, name: str = "classifier", fresh: bool = False) -> Any:
+    """The pipeline, each of its tasks handed to ``configure``.
+
+    ``fresh`` never takes the dataset from the cache: a recurring run must look at its source each time.
+    """
+
+    def placed(step: str, task: Any) -> Any:
+        if step in NEVER_CACHED or (fresh and step == "ingest"):
+            task.set_caching_options(False)
+        if configure is not None:
+            configure(step, task)
+        return task
+
+    def pipeline(
+        task_name: str,
+        task: str,
+        heads: str,
+        quality: str,
+        source: str,
+        source_digest: str,
+        split: str,
+        seed: int,
+        promotes: bool,
+        actor: str,
+        data_code: str,
+        model_code: str,
+        bundle_code: str,
+    ) -> None:
+        made = placed(
+            "ingest",
+            ingest(
+                task=task_name,
+                heads=heads,
+                quality=quality,
+                source=source,
+                source_digest=source_digest,
+                split=split,
+                code_digest=data_code,
+            ),
+        )
+        dataset, digest = made.outputs["dataset"], made.outputs["Output"]
+        checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
+        fitted = placed(
+            "train",
+            train(task=task, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
+        ).after(checked)
+        model = fitted.outputs["model"]
+        judged = placed(
+            "evaluate",
+            evaluate(model=model, dataset=dataset, dataset_digest=digest, code_digest=bundle_code),
+        )
+        predictions = judged.outputs["predictions"]
+        calibrated = placed(
+            "calibrate",
+            calibrate(task=task, predictions=predictions, dataset=dataset, code_digest=bundle_code),
+        )
+        evaluation = calibrated.outputs["evaluation"]
+        exported = placed(
+            "export",
+            export(
+                model=model,
+                dataset=dataset,
+                evaluation=evaluation,
+                calibration=calibrated.outputs["calibration"],
+                mlflow_run_id=fitted.outputs["Output"],
+                code_digest=bundle_code,
+            ),
+        )
+        registered = placed(
+            "register",
+            register(
+                bundle=exported.outputs["bundle"],
+                predictions=predictions,
+                evaluation=evaluation,
+                pictures=calibrated.outputs["pictures"],
+                mlflow_run_id=fitted.outputs["Output"],
+            ),
+        )
+        version = registered.outputs["Output"]
+        decided = placed("gate", gate(task=task, version=version, dataset=dataset, promotes=promotes))
+        with dsl.If(decided.outputs["Output"] == "promote", name="accepted"):
+            promoted = placed("promote", promote(task=task_name, version=version, actor=actor))
+            placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
+
+    return dsl.pipeline(pipeline, name=name, description=f"{', '.join(STEPS)}.")

@@ -1,0 +1,73 @@
+"""What a pipeline's cache can't see by itself: whether the source or the code changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from data.files import digest_json, sha256_file
+from data.provenance import code_digest
+
+_HASHED_UP_TO = 256 * 2**20
+_PACKAGES = ("components", "data", "pipelines", "serving", "training")
+
+
+def source_path(spec: str) -> Path | None:
+    """The path in ``KIND:PATH?options``, or None where there is none (synthetic sources)."""
+    from data.sources import parse_spec
+
+    path = parse_spec(spec).path
+    return None if str(path) in {"", "."} else path
+
+
+def source_digest(spec: str) -> str:
+    """``sha256:<hex>`` of what a source holds now; empty when there is nothing to see from here.
+
+    A file is hashed; of a folder (or a large file) the names, sizes and times are, which takes a moment even
+    for a hundred thousand images. A change that keeps all three goes unseen.
+    """
+    path = source_path(spec)
+    if path is None or not path.exists():
+        return ""
+    if path.is_file() and path.stat().st_size <= _HASHED_UP_TO:
+        return "sha256:" + sha256_file(path)
+    digest = hashlib.sha256()
+    for item in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if item.is_file():
+            status = item.stat()
+            name = item.relative_to(path).as_posix() if item != path else item.name
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def code_digests() -> dict[str, str]:
+    """The pipeline's three code inputs: what makes datasets, what fits models, what makes bundles of them.
+
+    They are told apart so that a change in the registry or the export doesn't cost a training.
+    """
+    data = code_digest("data")
+    fitting = _digest("training", leave_out=("registry", "export", "evaluate"))
+    return {
+        "data_code": data,
+        "model_code": digest_json([data, fitting]),
+        "bundle_code": digest_json(
+            [data, code_digest("training"), code_digest("serving"), code_digest("components")]
+        ),
+    }
+
+
+def whole_code_digest() -> str:
+    """Over every source file of the project, as results name it."""
+    return code_digest(*_PACKAGES)
+
+
+def _digest(package: str, *, leave_out: tuple[str, ...]) -> str:
+    root = Path(__file__).resolve().parent.parent / package
+    found = {
+        path.relative_to(root).as_posix(): sha256_file(path)
+        for path in sorted(root.rglob("*"))
+        if path.suffix in {".py", ".yaml", ".json"}
+        and "__pycache__" not in path.parts
+        and path.relative_to(root).parts[0] not in leave_out
+    }
+    return digest_json(found)

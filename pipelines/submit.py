@@ -1,0 +1,145 @@
+"""Sends a compiled pipeline to Kubeflow, once or on a schedule."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import RetidermError, UsageError
+from pipelines.cluster import Place
+from pipelines.request import Request
+
+#: Where the bearer token is read from, in this order; never from the command line, where others can see it.
+TOKENS = ("RETIDERM_KFP_TOKEN", "KF_PIPELINES_TOKEN")
+
+
+class SubmitError(RetidermError):
+    """Kubeflow could not be reached, or refused."""
+
+    code = "submit"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where to send it. ``token`` None: look in the environment."""
+
+    host: str
+    namespace: str | None = None
+    experiment: str = "retiderm"
+    service_account: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What Kubeflow made of it."""
+
+    kind: str  # "run" or "recurring run"
+    id: str
+    name: str
+    link: str
+
+
+def check_cron(cron: str) -> str:
+    """Kubeflow's cron has six fields, seconds first."""
+    fields = cron.split()
+    if len(fields) == 5:
+        return f"0 {cron}"
+    if len(fields) != 6:
+        raise UsageError(
+            f"{cron!r} is no schedule.", hint="Six fields, seconds first: '0 0 3 * * 1' is Mondays at 3."
+        )
+    return cron
+
+
+def submit(
+    request: Request,
+    cluster: Cluster,
+    *,
+    cron: str | None = None,
+    source_digest: str = "",
+    place: Place | None = None,
+) -> Submission:
+    """Compile the task's pipeline and start it on a cluster, now or by ``cron``.
+
+    Raises:
+        SubmitError: the host can't be reached, or refused; says what it answered.
+    """
+    from pipelines.cluster import write_yaml
+
+    schedule = check_cron(cron) if cron else None
+    arguments = request.arguments(source_digest)
+    with tempfile.TemporaryDirectory() as folder:
+        package = write_yaml(
+            request.task,
+            Path(folder) / "pipeline.yaml",
+            place,
+            # Without a digest, or on a schedule, nobody can say whether the source changed: look each time.
+            fresh=schedule is not None or not source_digest,
+        )
+        with _kubeflow_errors(cluster.host), contextlib.redirect_stdout(io.StringIO()):
+            client = _client(cluster)
+            experiment = client.create_experiment(cluster.experiment, namespace=cluster.namespace)
+            name = f"{request.task.name} from {request.source}"
+            if schedule is None:
+                # enable_caching stays unset: setting it would overrule the steps that must never be cached.
+                made = client.run_pipeline(
+                    experiment.experiment_id,
+                    name,
+                    pipeline_package_path=str(package),
+                    params=arguments,
+                    service_account=cluster.service_account,
+                )
+                return Submission("run", made.run_id, name, f"{cluster.host}/#/runs/details/{made.run_id}")
+            job = client.create_recurring_run(
+                experiment.experiment_id,
+                name,
+                cron_expression=schedule,
+                max_concurrency=1,
+                no_catchup=True,
+                pipeline_package_path=str(package),
+                params=arguments,
+                service_account=cluster.service_account,
+            )
+            identity = job.recurring_run_id
+            return Submission(
+                "recurring run", identity, name, f"{cluster.host}/#/recurringrun/details/{identity}"
+            )
+
+
+def _client(cluster: Cluster) -> Any:
+    import kfp
+
+    token = cluster.token or next((os.environ[name] for name in TOKENS if os.environ.get(name)), None)
+    return kfp.Client(host=cluster.host, namespace=cluster.namespace or "kubeflow", existing_token=token)
+
+
+@contextlib.contextmanager
+def _kubeflow_errors(host: str) -> Any:
+    import kfp_server_api  # type: ignore[import-untyped]
+    import urllib3
+
+    try:
+        yield
+    except kfp_server_api.ApiException as error:
+        hint = (
+            f"Set a token in {TOKENS[0]}; see docs/pipelines.md."
+            if error.status in (401, 403)
+            else "Kubeflow's own answer is above."
+        )
+        text = str(error.body or error.reason).strip()[:500]
+        raise SubmitError(f"Kubeflow at {host} answered {error.status}: {text}", hint=hint) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise SubmitError(
+            f"Kubeflow at {host} can't be reached: {error}",
+            hint="Check the address; from outside: kubectl port-forward -n kubeflow svc/ml-pipeline 8888.",
+        ) from error
+    except OSError as error:
+        raise SubmitError(
+            f"Kubeflow at {host} can't be reached: {error}", hint="Check the address."
+        ) from error
