@@ -42,16 +42,17 @@ $(BIN)/python:
 	  echo "       make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 	echo "setup: $(VENV) with $$found"; rm -rf $(VENV); "$$found" -m venv $(VENV)
 
-# uv installs the rest in a fraction of pip's time. It is itself pinned by the lock: pip takes that one entry,
-# hashes and all.
+# uv installs the rest in a fraction of pip's time. It is pinned by the lock like everything else, and so is setuptools,
+# which builds the few packages that come as source: pip takes these two entries, hashes and all. Without build isolation
+# no build fetches anything more, so nothing is ever installed that the lock doesn't name.
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@if [ ! -x $(BIN)/uv ]; then \
-	  awk '/^[^ #]/ {taken = /^uv==/} taken && !/^ *#/' requirements.lock > $(VENV)/uv.txt; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.txt; fi
+	  awk '/^[^ #]/ {taken = /^(setuptools|uv)==/} taken && !/^ *#/' requirements.lock > $(VENV)/first.txt; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	    -r $(VENV)/first.txt; fi
 	@echo "setup: installing from requirements.lock (some 8 GB with the CUDA libraries; minutes the first time)"
 	@if [ -t 2 ]; then quiet=; else quiet=--quiet; fi; \
-	  $(BIN)/uv pip sync $$quiet --python $(BIN)/python --require-hashes requirements.lock
-	@# setuptools comes from the lock too, so building the project itself downloads nothing.
+	  $(BIN)/uv pip sync $$quiet --python $(BIN)/python --no-build-isolation --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "setup: done. The command is $(BIN)/retiderm"
