@@ -96,6 +96,7 @@ PROFILES: Mapping[str, QualityProfile] = MappingProxyType(
                 "dermoscopy",
                 measure_size=150,
                 field="optional",
+                min_sharpness=0.44,
                 min_exposure=40.0,
                 max_dark=0.4,
                 max_bright=0.4,
