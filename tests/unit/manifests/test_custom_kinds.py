@@ -31,6 +31,18 @@ def test_rules_have_what_a_reader_of_an_alert_needs(documents: list[Document]) -
         assert rule["annotations"].keys() >= {"summary", "description"}
         assert re.fullmatch(r"\d+m", rule["for"])
         assert rule["expr"].count("(") == rule["expr"].count(")")
+    # Every metric and label that a rule asks for is one that the servers give.
+    from serving import metrics
+
+    known = {
+        f"{metric._name}_total" if metric._type == "counter" else metric._name: set(metric._labelnames)
+        for metric in vars(metrics).values()
+        if hasattr(metric, "_labelnames")
+    }
+    for rule in rules:
+        for name, selector in re.findall(r"\b(retiderm_\w+)(?:\{([^}]*)\})?", rule["expr"]):
+            assert name in known, f"{rule['alert']}: no metric {name}"
+            assert set(re.findall(r"(\w+)\s*=", selector)) <= known[name], rule["alert"]
 
 
 def test_training_job_uses_the_runtime(documents: list[Document], repository: Path) -> None:
