@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -52,6 +53,10 @@ class QualityProfile:
             raise UsageError(
                 f"Quality profile field {self.field!r} is not one of {', '.join(get_args(FieldRule))}."
             )
+        for name, value in asdict(self).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if name not in ("name", "field") and not number:
+                raise UsageError(f"Quality profile {name} {value!r} is not a number.")
         if not 8 <= self.measure_size <= MEASURE_SIDE:
             raise UsageError(
                 f"Quality profile measure_size {self.measure_size} is not from 8 to {MEASURE_SIDE}."
