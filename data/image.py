@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import os
 
-# Read by OpenCV when it is imported, and a second line only: ours is the header's. Quiet, because our errors
-# say what was wrong, and a client that sends bad files must not fill the log.
+# A second line only, read when OpenCV is imported: the header is what we judge by.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 import numpy as np
@@ -28,6 +26,10 @@ from data.errors import NotAnImage
 from data.image_header import DecodeLimits, ImageHeader, damaged, read_header
 
 __all__ = ["DecodeLimits", "ImageHeader", "decode", "read_header"]
+
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    # Our errors say what is wrong with an image; a client that sends bad ones must not fill the log as well.
+    cv2.setLogLevel(0)
 
 # Each scan of a progressive JPEG is a pass over the whole picture; a normal one has about ten.
 _MAX_JPEG_SCANS = 100
@@ -54,8 +56,11 @@ def decode(
         if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
             raise damaged(kind, f"it has more than {_MAX_JPEG_SCANS} scans")
         flags = cv2.IMREAD_COLOR_RGB | _REDUCED.get(_reduction(header, min_side), 0)
-    elif kind in ("png", "tiff"):
+    elif kind == "png":
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+    elif kind == "tiff":
+        # OpenCV 5.0 scrambles a 16-bit colour TIFF that it is asked for in RGB.
+        flags = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH
     else:
         flags = cv2.IMREAD_COLOR_RGB
     try:
@@ -64,6 +69,8 @@ def decode(
         pixels = None
     if pixels is None:
         raise damaged(kind, "it can't be decoded whole")
+    if kind == "tiff":
+        pixels = pixels[..., ::-1]
     if pixels.dtype == np.uint16:
         # Rounded, not shifted: (v · 255 + 32767) / 65535 in whole numbers.
         return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
@@ -72,7 +79,7 @@ def decode(
             f"The {kind.upper()} image holds samples of type {pixels.dtype}.",
             hint="Export it with 8 or 16 bits a channel.",
         )
-    return pixels.astype(np.uint8, copy=False)
+    return np.ascontiguousarray(pixels, np.uint8)
 
 
 def _reduction(header: ImageHeader, min_side: int | None) -> int:
