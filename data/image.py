@@ -29,7 +29,7 @@ __all__ = ["DecodeLimits", "ImageHeader", "decode", "read_header"]
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # Our errors say what is wrong with an image; a client that sends bad ones must not fill the log as well.
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 # Each scan of a progressive JPEG is a pass over the whole picture; a normal one has about ten.
 _MAX_JPEG_SCANS = 100
