@@ -98,7 +98,7 @@ class Dataset:
         if not path.is_file():
             raise DatasetError(
                 f"{root} holds no {INFO}, so it is not a canonical dataset.",
-                hint="Make one of it with `retiderm data ingest KIND:PATH`; `retiderm data sources` lists the kinds.",
+                hint="Make one with `retiderm data ingest KIND:PATH`; `retiderm data sources` lists kinds.",
             )
         try:
             info = read_json(path)

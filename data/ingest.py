@@ -90,8 +90,8 @@ def ingest(
     ``split_rule`` see :mod:`data.splits`; ``quality_profile`` a profile's name or file, the source's own when
     None; ``limit`` takes about that many images, evenly over splits and classes.
 
-    Labels are all checked before the first image is read. An image that can't be decoded is left out, recorded
-    in ``rejected.csv``, and fails the check later. :class:`SourceError`, :class:`DatasetError`.
+    Labels are all checked before the first image is read. An image that can't be decoded is left out,
+    recorded in ``rejected.csv``, and fails the check later. :class:`SourceError`, :class:`DatasetError`.
     """
     heads = tuple(heads)
     if not heads:
@@ -152,7 +152,7 @@ def _checked(samples: list[Sample], heads: Sequence[Head], source: Source) -> li
 
 
 def _limited(samples: list[Sample], heads: Sequence[Head], limit: int) -> list[Sample]:
-    """About ``limit`` samples, each split and class by its share but with at least two; the same ones each time."""
+    """About ``limit`` samples, each split and class by its share but at least two; always the same ones."""
     if limit < 1:
         raise DatasetError(f"A limit of {limit} leaves nothing.")
     strata: dict[Any, list[tuple[str, int]]] = defaultdict(list)
@@ -204,8 +204,9 @@ def _in_order(samples: list[Sample], work: _Work, threads: int) -> Iterator[dict
 def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
     try:
         original = sample.read()
-        header = read_header(original, LIMITS)
+        read_header(original, LIMITS)
         data = strip(original)
+        header = read_header(data, LIMITS)  # a TIFF has become a PNG
         pixels = decode(data, LIMITS, min_side=max(MEASURE_SIDE, 2 * work.profile.measure_size))
     except ImageError as error:
         return _Rejected(sample.id, error.code, error.message)
@@ -226,7 +227,8 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "path": f"images/{path}",
         "sha256": sha256,
         "split": sample.split,
-        # An image without a group is its own: named by the bytes as they came, which no version of ours changes.
+        # An image without a group is its own, named by the bytes as they came: no version of ours changes
+        # those, so hash folds stay.
         "group": sample.group or f"image:{sha256_bytes(original)}",
         "source": work.source,
         "licence": work.licence,

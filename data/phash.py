@@ -29,7 +29,7 @@ def phash(rgb: NDArray[np.uint8]) -> str:
     """16 hex digits for an RGB image ``[H, W, 3]``."""
     height, width = rgb.shape[:2]
     if min(height, width) > 8 * _SIDE:
-        # Brought near the final size by areas first: Pillow's filter over a whole photograph costs 20 times more.
+        # Brought near the final size by areas first: Pillow's filter over a whole photograph is slow.
         scale = 4 * _SIDE / min(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

@@ -5,10 +5,10 @@ splits of our cutting; the same content is always cut the same way, whatever the
 
 Rules:
 
-- ``stratified:SEED`` (the default, seed 0) fills in what the source does not give: 20 % test, 15 % validation,
-  with the classes' shares as even as whole groups allow.
-- ``fold:K/N`` cuts everything anew, a given split too: the test part is the groups whose SHA-256 modulo N is K.
-  Folds of one N are disjoint and together are everything.
+- ``stratified:SEED`` (the default, seed 0) fills in what the source does not give: 20 % test, 15 %
+  validation, with the classes' shares as even as whole groups allow.
+- ``fold:K/N`` cuts everything anew, a given split too: the test part is the groups whose SHA-256 modulo N is
+  K. Folds of one N are disjoint and together are everything.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def assign(frame: pd.DataFrame, heads: Sequence[Head], *, rule: str | None = Non
         rest = names - test
         if not test or not rest:
             raise DatasetError(
-                f"Fold {parsed.fold} of {parsed.folds} leaves the {'test' if not test else 'training'} part empty: "
-                f"there are only {len(names)} groups.",
+                f"Fold {parsed.fold} of {parsed.folds} leaves the {'training' if test else 'test'} part "
+                f"empty: there are only {len(names)} groups.",
                 hint="Use fewer folds or more data.",
             )
         where = dict.fromkeys(test, "test")
@@ -105,8 +105,8 @@ def assign(frame: pd.DataFrame, heads: Sequence[Head], *, rule: str | None = Non
     lacking = [split for split in ("test", "val") if split not in given]
     if not lacking:
         return Assignment(given, group, "given")
-    # Cut what is missing from train. A group with rows in a given split too is left in train as a whole, so that
-    # cutting never spreads it further; the check still reports that the source itself spreads it.
+    # Cut what is missing from train. A group that also has rows in another given split stays in train as a
+    # whole, so that cutting never spreads it further; the check reports that the source itself spreads it.
     fixed = {name for name, split in zip(group, given, strict=True) if split != "train"}
     free = {name for name, split in zip(group, given, strict=True) if split == "train"} - fixed
     share = {"test": TEST_SHARE, "val": VAL_SHARE}

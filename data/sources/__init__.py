@@ -1,4 +1,4 @@
-"""Where labelled images come from: one small file a kind. ``open_source("KIND:PATH?option=value")`` opens one."""
+"""Where labelled images come from, one small file a kind: ``open_source("KIND:PATH?option=value")``."""
 
 from data.sources.base import Label, Licence, Options, Sample, Source, class_name
 from data.sources.registry import KINDS, Spec, open_source, parse_spec

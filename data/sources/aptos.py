@@ -12,7 +12,8 @@ from data.sources.table_source import Part, TableSource
 class Aptos(TableSource):
     """``train.csv`` with ``train_images/``; the competition's own test part has no labels and isn't used.
 
-    The rules of the competition bind its data; read them before any use. They are recorded here on the safe side.
+    The rules of the competition bind its data: read them before any use. What they forbid is recorded here
+    on the safe side.
     """
 
     kind = "aptos"

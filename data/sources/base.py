@@ -17,7 +17,7 @@ ROWS_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Under what terms a source may be used. ``forbids`` are the uses that a gate can require to be allowed."""
+    """Under what terms a source may be used. ``forbids`` are uses that a gate can ask to be allowed."""
 
     name: str
     url: str | None = None

@@ -1,4 +1,4 @@
-"""EyePACS, the Kaggle Diabetic Retinopathy Detection set: 35,126 labelled photographs, both eyes of a patient."""
+"""EyePACS, the Kaggle Diabetic Retinopathy Detection set: 35,126 photographs, both eyes of a patient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EYE = re.compile(r"(?P<patient>.+)_(?P<eye>left|right)$")
 
 
 class EyePacs(TableSource):
-    """``trainLabels.csv`` with ``train/``. The patient is the name before ``_left`` or ``_right``: one group."""
+    """``trainLabels.csv``, ``train/``. The patient, a group, is the name before ``_left`` or ``_right``."""
 
     kind = "eyepacs"
     title = "EyePACS (Kaggle DR Detection) fundus photographs, DR grade 0–4, grouped by patient"
@@ -40,7 +40,8 @@ class EyePacs(TableSource):
         match = _EYE.match(name)
         if not match:
             raise SourceError(
-                f"{self.path.name}, line {row.number}: {name!r} doesn't end in _left or _right, so its patient is unknown.",
+                f"trainLabels.csv, line {row.number}: {name!r} doesn't end in _left or _right, "
+                "so its patient is unknown.",
                 hint="Use the kind `labels` for images with other names.",
             )
         return match["patient"]

@@ -1,4 +1,4 @@
-"""HAM10000: 10,015 dermatoscopic images of pigmented skin lesions, seven diagnoses (Tschandl et al., 2018)."""
+"""HAM10000: 10,015 dermatoscopic images of pigmented lesions, seven diagnoses (Tschandl et al., 2018)."""
 
 from __future__ import annotations
 

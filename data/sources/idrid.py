@@ -19,7 +19,7 @@ _PARTS = (
 
 
 class Idrid(TableSource):
-    """The official layout (its train and test kept), or ``images/`` with ``labels.csv``: image,dr_grade,dme_risk."""
+    """The official layout, whose train and test are kept, or ``images/`` with one ``labels.csv``."""
 
     kind = "idrid"
     title = "IDRiD fundus photographs, DR grade 0–4 and macular oedema risk 0–2"

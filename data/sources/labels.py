@@ -1,4 +1,4 @@
-"""Images with a ``labels.csv``: the layout of the older retinopathy service, and any set brought in its form."""
+"""Images with a ``labels.csv``: the older retinopathy service's layout, and any set brought in its form."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from data.sources.tables import Row
 
 
 class Labels(TableSource):
-    """``train/images``, ``train/labels.csv`` and the same under ``val`` (and ``test``); or just ``images``, ``labels.csv``.
+    """``train/images``, ``train/labels.csv``, the same for ``val`` (and ``test``); or without that level.
 
-    Columns ``image_name,label``; a column named like a head labels that head; ``group`` keeps images together
-    (patient, lesion); any other column is kept for slices. Where no test part is given, one is cut from train,
-    by group, and ``dataset.json`` says so.
+    Columns ``image_name,label``; a column named like a head labels that head; ``group`` keeps images
+    together (patient, lesion); any other column is kept for slices. Where no test part is given, one is cut
+    from train, by group, and ``dataset.json`` says so.
     """
 
     kind = "labels"
     title = "Images with labels.csv (image_name,label), optionally under train/, val/ and test/"
-    layout = "train/images/, train/labels.csv (image_name,label), val/images/, val/labels.csv; or images/ and labels.csv"
+    layout = "train/images/, train/labels.csv (image_name,label), val/…; or just images/ and labels.csv"
     options: ClassVar[Mapping[str, str]] = {
         **TableSource.options,
         "licence": "the licence's name (default: not stated)",

@@ -59,12 +59,13 @@ class MedMnist(Source):
                 or (images.ndim == 4 and images.shape[3] != 3)
             ):
                 raise SourceError(
-                    f"{split}_images is {images.dtype} {images.shape}; expected uint8 [N, H, W] or [N, H, W, 3].",
+                    f"{split}_images is {images.dtype} {images.shape}, not uint8 [N, H, W] or [N, H, W, 3].",
                     hint="3-D MedMNIST sets are not supported.",
                 )
             if len(labels) != len(images) or labels.size != len(images) or labels.dtype.kind not in "iu":
                 raise SourceError(
-                    f"{split}_labels is {labels.dtype} {labels.shape} for {len(images)} images; expected one whole number each."
+                    f"{split}_labels is {labels.dtype} {labels.shape} for {len(images)} images, "
+                    "not one whole number each."
                 )
             unknown += [
                 f"{split} {row}: {int(label)}"

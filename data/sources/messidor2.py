@@ -1,4 +1,4 @@
-"""Messidor-2: 1,748 photographs of 874 examinations, with grades adjudicated by three specialists (Krause, 2018)."""
+"""Messidor-2: 1,748 photographs of 874 examinations, grades adjudicated by specialists (Krause, 2018)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from data.sources.tables import Row, read_table
 class Messidor2(TableSource):
     """``messidor_data.csv`` with ``IMAGES/``. Images adjudicated ungradable have no grade and are left out.
 
-    With the pairing table ``messidor-2.csv`` (columns left and right) beside it, both eyes of an examination are
-    one group; without it every image stands alone.
+    With the pairing table ``messidor-2.csv`` (columns left and right) beside it, both eyes of an examination
+    are one group; without it every image stands alone.
     """
 
     kind = "messidor2"

@@ -14,7 +14,7 @@ from data.synthetic import Drawing, draw, plan
 
 
 class Synthetic(Source):
-    """``n`` images of ``size`` pixels; the same seed draws the same pixels. Two images can share a patient or lesion."""
+    """``n`` images of ``size`` pixels; a seed always draws the same. Two can share a patient or lesion."""
 
     options: ClassVar[Mapping[str, str]] = {
         "n": "how many images (default 400)",

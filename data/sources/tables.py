@@ -1,4 +1,4 @@
-"""Reading label tables: a CSV of names and labels beside folders of images, with every fault named by its row."""
+"""Reading label tables: a CSV of names and labels beside folders of images, every fault named by its row."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def labelled_rows(
     ignore_missing: bool = False,
     skip: Callable[[Row], bool] = lambda row: False,
 ) -> Iterator[tuple[Row, str, Path, dict[str, Label]]]:
-    """Each row with its id, file and labels; every faulty row is found and named before the first is given."""
+    """Each row with its id, file and labels; faulty rows are all named before the first is given."""
     faults = Faults.of(table)
     good: list[tuple[Row, str, Path, dict[str, Label]]] = []
     seen: set[str] = set()

@@ -70,7 +70,7 @@ def outline(
 ) -> Floats:
     """An irregular closed line ``[N, 2]`` around a point."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32)
-    distance = np.ones_like(angle)
+    distance = np.ones(len(angle))
     for order in range(2, 8):
         distance += rough / order * rng.normal() * np.cos(order * angle + rng.uniform(0, 6.283))
     distance = np.maximum(distance, 0.25) * radius
@@ -118,9 +118,9 @@ def finish(
     gamma: float,
 ) -> NDArray[np.uint8]:
     """The camera: colour balance, tone, a slightly soft lens, sensor noise. Gives ``uint8 [H, W, 3]``."""
-    picture = np.clip(image * np.asarray(gain, np.float32), 0, 1)
+    picture: Floats = np.clip(image * np.asarray(gain, np.float32), 0, 1)
     if blur > 0.2:
-        picture = cv2.GaussianBlur(picture, (0, 0), blur)
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur), np.float32)
     table = (np.linspace(0, 1, 4096, dtype=np.float32) ** gamma) * 255
     picture = table[np.clip(picture * 4095, 0, 4095).astype(np.int16)]
     grain = rng.standard_normal(picture.shape[:2], dtype=np.float32) * (noise * 255)

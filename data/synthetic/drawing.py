@@ -1,4 +1,4 @@
-"""What to draw and how it becomes a file: a plan of drawings, each of which can be drawn alone, in any order."""
+"""What to draw and how it becomes a file: a plan of drawings, each drawn alone, in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAIRED = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One image to draw. ``label`` is a grade ``0`` to ``4`` or one of HAM10000's codes; ``key`` seeds its pixels."""
+    """One image to draw. ``label`` is a grade ``0`` to ``4`` or one of HAM10000's codes; ``key`` seeds it."""
 
     name: str
     subject: str
@@ -48,7 +48,7 @@ def classes(subject: str) -> tuple[str, ...]:
 def plan(
     subject: str, n: int, *, seed: int = 0, size: int = 256, format: str = "jpeg"
 ) -> tuple[Drawing, ...]:
-    """``n`` drawings with the classes in equal parts; some groups (patients, lesions) have two of one class."""
+    """``n`` drawings with the classes in equal parts; some groups (patients, lesions) have two."""
     labels = classes(subject)
     rng = np.random.default_rng([seed, _number(subject)])
     drawings: list[Drawing] = []

@@ -35,7 +35,7 @@ CAMERAS = (
 
 
 def draw_fundus(rng: np.random.Generator, grade: int, size: int, camera: int, side: int) -> NDArray[np.uint8]:
-    """An image ``uint8 [size, size, 3]`` of an eye with this grade; ``side`` is +1 for a right eye, -1 for a left."""
+    """An image ``uint8 [size, size, 3]`` of an eye with this grade; ``side`` +1 is a right eye."""
     taken = CAMERAS[camera]
     shown = findings(rng, grade)
     eye = _anatomy(rng, size, taken, side)

@@ -1,4 +1,4 @@
-"""The lesions of diabetic retinopathy, by the International Clinical Diabetic Retinopathy Disease Severity Scale.
+"""The lesions of diabetic retinopathy, by the International Clinical DR Disease Severity Scale.
 
 ========  =============================================================================================
 grade     what is drawn (Wilkinson et al., Ophthalmology 2003;110:1677)
@@ -95,7 +95,7 @@ def findings(rng: np.random.Generator, grade: int) -> Findings:
 
 
 def _background(rng: np.random.Generator, most: int) -> tuple[tuple[int, int, int, int], int, int]:
-    """Haemorrhages (up to ``most`` a quadrant), exudate clusters, cotton-wool spots: never none of all three."""
+    """Haemorrhages (up to ``most`` a quadrant), exudate clusters, cotton-wool spots: never none at all."""
     haemorrhages = _four(rng.integers(0, most + 1, 4))
     exudates = int(rng.integers(0, 4))
     cotton = int(rng.choice([0, 0, 1, 2]))
@@ -112,7 +112,7 @@ def _four(values: np.ndarray) -> tuple[int, int, int, int]:
 def draw_lesions(
     image: Floats, rng: np.random.Generator, eye: Anatomy, vessels: Vessels, shown: Findings
 ) -> None:
-    """Draw what lies in the retina, onto ``image [H, W, 3]`` (0 to 1), in place. Beading is the vessels' own."""
+    """Draw what lies in the retina onto ``image [H, W, 3]``, in place; beading is the vessels' own."""
     unit = eye.radius / 120
     size = eye.size
 
@@ -176,7 +176,7 @@ def draw_lesions(
 
 
 def draw_haemorrhage_before(image: Floats, rng: np.random.Generator, eye: Anatomy, shown: Findings) -> None:
-    """Draw blood that lies before the retina and hides it: preretinal (a boat with a level) and vitreous (a cloud)."""
+    """Draw blood before the retina that hides it: preretinal (a boat with a level), vitreous (a cloud)."""
     unit = eye.radius / 120
     if shown.preretinal:
         mask = blank(eye.size)
@@ -192,13 +192,13 @@ def draw_haemorrhage_before(image: Floats, rng: np.random.Generator, eye: Anatom
         x, y = _place(rng, eye, 0.2, 0.7)
         blob(centre, rng, x, y, rng.uniform(40, 70) * unit, rough=0.5)
         alpha = soften(centre, 14 * unit) * (0.35 + 0.65 * ramp(cloud, -0.9, 1.2))
-        paint(image, alpha * rng.uniform(0.75, 0.95), (0.26, 0.06, 0.04))
+        paint(image, alpha * np.float32(rng.uniform(0.75, 0.95)), (0.26, 0.06, 0.04))
 
 
 def _place(
     rng: np.random.Generator, eye: Anatomy, nearest: float, farthest: float, quadrant: int | None = None
 ) -> tuple[float, float]:
-    """A point in the field of view and off the disc, so far from the macula (in radii), in a quadrant if named."""
+    """A point in view and off the disc, so far from the macula (in radii), in a quadrant if named."""
     for _ in range(60):
         if quadrant is None:
             angle = rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""A drawn dermoscopic photograph: skin, one lesion with the structures of its diagnosis, hairs, and a dermatoscope.
+"""A drawn dermoscopic photograph: skin, one lesion with the structures of its diagnosis, hairs, and light.
 
 ========  ==========================================================================================
 code      what is drawn (the seven diagnoses of HAM10000, their usual dermoscopic criteria)
@@ -113,7 +113,7 @@ def _net(rng: np.random.Generator, size: int, cell: float, regular: float) -> Fl
     ix, iy = np.round(px).astype(int).ravel(), np.round(py).astype(int).ravel()
     keep = (ix >= 0) & (iy >= 0) & (ix < size) & (iy < size)
     seeds[iy[keep], ix[keep]] = 0
-    distance = cv2.distanceTransform(seeds, cv2.DIST_L2, 3)
+    distance = np.asarray(cv2.distanceTransform(seeds, cv2.DIST_L2, 3), np.float32)
     return ramp(distance, 0.36 * pitch, 0.58 * pitch)
 
 

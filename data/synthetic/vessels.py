@@ -1,4 +1,4 @@
-"""A retina's vessels: two arcades around the macula and branches towards the nose, each an artery with its vein."""
+"""A retina's vessels: arcades around the macula, branches towards the nose, each an artery with its vein."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class Vessels:
-    """Masks ``uint8 [H, W]`` of arteries and veins, and the main veins' courses (for beading and new vessels)."""
+    """Masks ``uint8 [H, W]`` of arteries and veins, and the main veins' courses (for new vessels)."""
 
     arteries: NDArray[np.uint8]
     veins: NDArray[np.uint8]
@@ -63,7 +63,7 @@ def wiggle(rng: np.random.Generator, count: int, strength: float) -> Floats:
     """A smooth sideways wander ``[count]`` that starts at nothing."""
     steps = rng.normal(0, 1, count)
     walk = np.convolve(np.cumsum(np.convolve(steps, np.ones(7) / 7, "same")), np.ones(5) / 5, "same")
-    return ((walk - walk[0]) * strength).astype(np.float32)
+    return np.asarray((walk - walk[0]) * strength, np.float32)
 
 
 def curve(rng: np.random.Generator, x: float, y: float, angle: float, length: float, bend: float) -> Floats:
