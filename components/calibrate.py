@@ -32,11 +32,12 @@ def calibrate(
         import json
         from pathlib import Path
 
+        from training.predict import Predictions
+
         from data.dataset import Dataset
         from data.files import write_json
         from training.calibrate import calibrate_heads
         from training.evaluate import evaluate as judge
-        from training.predict import Predictions
         from training.task import task_from_dict
 
         spec = task_from_dict(json.loads(task))

@@ -29,11 +29,12 @@ def evaluate(
     with step("evaluate") as say:
         from pathlib import Path
 
+        from training.predict import predict
+
         from data.dataset import Dataset
         from data.files import atomic_dir, write_json
         from training.evaluate import evaluate as judge
         from training.model import load_model
-        from training.predict import predict
 
         network, task = load_model(Path(model.path))
         data = Dataset.open(Path(dataset.path))

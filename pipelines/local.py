@@ -59,6 +59,7 @@ def new_run_id(task: str, now: datetime) -> str:
 
 def run(request: Request, view: RunView) -> RunRecord:
     """Run the classifier pipeline here. Failures are in the record, not raised."""
+    from pipelines.classifier import build
     from pipelines.fingerprint import source_digest
 
     now = datetime.now(UTC)
@@ -67,18 +68,25 @@ def run(request: Request, view: RunView) -> RunRecord:
     folder.mkdir(parents=True)
     record = RunRecord(request, run_id, folder, now, source_digest(request.source))
     arguments = request.arguments(record.source_digest)
+    cache = home().runs / ".cache"
     started = time.monotonic()
     with record.log.open("w", encoding="utf-8") as log, _environment():
         recorder = Recorder(log, view)
         try:
             with _interruptible():
-                _execute(arguments, record, recorder, cache=request.cache)
+                execute(
+                    build(),
+                    arguments,
+                    recorder,
+                    folder / "artifacts",
+                    cache=cache if request.cache else None,
+                )
         except KeyboardInterrupt:
             record.interrupted = True
             if recorder.running is not None:
-                recorder.lost(recorder.running.name, "Interrupted.")
+                recorder.lost(recorder.running.name, "Interrupted.", code="interrupted")
         record.steps = recorder.records
-    record.outputs = outputs(folder / "artifacts", home().runs / ".cache", record.steps)
+    record.outputs = outputs(folder / "artifacts", cache, record.steps)
     record.seconds = round(time.monotonic() - started, 3)
     return record
 
@@ -96,21 +104,25 @@ def error_of(record: RunRecord) -> RetidermError | None:
     return StepFailed(message, step=step.name, hint=hint)
 
 
-def _execute(arguments: Mapping[str, Any], record: RunRecord, recorder: Recorder, *, cache: bool) -> None:
+def execute(
+    pipeline: Any, arguments: Mapping[str, Any], recorder: Recorder, folder: Path, *, cache: Path | None
+) -> None:
+    """Run any pipeline under kfp's local runner; what its steps do and say goes to ``recorder``.
+
+    ``folder`` gets the artifacts, ``cache`` holds finished steps (None: none is taken or kept). A step that
+    fails is recorded, not raised.
+    """
     from kfp import local
     from kfp.local import config
 
-    from pipelines.classifier import build
-
-    pipeline = build()
     hits = CacheHits(recorder)
     root = logging.getLogger()
     level = root.level
     local.init(
         local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(record.folder / "artifacts"),
-        enable_caching=cache,
-        cache_root=str(home().runs / ".cache"),
+        pipeline_root=str(folder),
+        enable_caching=cache is not None,
+        cache_root=str(cache or folder / ".cache"),
     )
     root.addHandler(hits)
     root.setLevel(logging.INFO)
@@ -123,13 +135,7 @@ def _execute(arguments: Mapping[str, Any], record: RunRecord, recorder: Recorder
         found = _INNER.search(str(error))
         if found is None:
             raise
-        name = found[1]
-        last = recorder.running.lines[-3:] if recorder.running else []
-        recorder.lost(
-            name,
-            "Its process ended without a word: killed, perhaps for want of memory."
-            + (f" Its last lines: {' | '.join(last)}" if last else ""),
-        )
+        recorder.lost(found[1])
     finally:
         root.removeHandler(hits)
         root.setLevel(level)

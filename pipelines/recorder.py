@@ -15,6 +15,8 @@ from components.steps import parse
 from pipelines.view import RunView
 
 _CACHE_HIT = re.compile(r"Task (\S+) cache hit \(key=([0-9a-f]+)\)")
+_EXECUTING = re.compile(r"Executing task \S*?'([\w-]+)'")
+_INDENT = "    "  # kfp sets it before each line of a step's process, and not before its own
 _KEPT_LINES = 40
 
 
@@ -39,7 +41,8 @@ class Recorder(io.TextIOBase):
         self._log, self._view = log, view
         self._buffer = ""
         self._current: StepRecord | None = None
-        self._since = 0.0
+        self._since = time.monotonic()
+        self._outside: list[str] = []  # what processes printed before their step began
 
     def write(self, text: str) -> int:
         """Take what kfp prints, in whatever pieces."""
@@ -68,26 +71,34 @@ class Recorder(io.TextIOBase):
         """The step that began and hasn't ended."""
         return self._current
 
+    def _elapsed(self) -> float:
+        """Seconds since kfp began the task: the process's start counts, too."""
+        return round(time.monotonic() - self._since, 3)
+
     def _line(self, line: str) -> None:
         self._log.write(line + "\n")
         event = parse(line)
         if event is not None:
             self._log.flush()
             self._event(event)
-        elif self._current is not None and (text := line.strip()):
-            self._current.lines.append(text)
-            del self._current.lines[:-_KEPT_LINES]
-            self._view.line(text)
+        elif not line.startswith(_INDENT):
+            if _EXECUTING.search(line):
+                self._since = time.monotonic()
+        elif text := line.strip():
+            kept = self._outside if self._current is None else self._current.lines
+            kept.append(text)
+            del kept[:-_KEPT_LINES]
+            if self._current is not None:
+                self._view.line(text)
 
     def _event(self, event: dict[str, Any]) -> None:
         name, kind = str(event["step"]), event["event"]
         if kind == "started":
             self._current = self.records[name] = StepRecord(name, "running")
-            self._since = time.monotonic()
             self._view.started(name)
             return
         record = self.records.setdefault(name, StepRecord(name, "running"))
-        record.seconds = float(event.get("seconds", 0.0))
+        record.seconds = self._elapsed()
         self._current = None
         if kind == "finished":
             record.status, record.said = "done", str(event.get("said", ""))
@@ -96,17 +107,21 @@ class Recorder(io.TextIOBase):
             record.status, record.error = "failed", event["error"]
             self._view.failed(name, record.seconds)
 
-    def lost(self, step: str, what: str) -> None:
+    def lost(self, step: str, what: str | None = None, code: str = "lost") -> None:
         """A step's process ended without a word: killed, or broken before it could speak."""
         record = self._current or self.records.get(step) or StepRecord(step, "running")
         self.records[record.name] = record
         if record.status == "failed":
             return
-        if self._current is not None:
-            record.seconds = round(time.monotonic() - self._since, 3)
+        record.seconds = self._elapsed()
         self._current = None
         record.status = "failed"
-        record.error = {"type": "ProcessLost", "code": "lost", "message": what, "hint": None, "rows": []}
+        if what is None:
+            last = [line for line in (record.lines or self._outside) if line.strip()][-3:]
+            what = "Its process ended without a word: killed, perhaps for want of memory."
+            if last:
+                what += f" Its last lines: {' | '.join(last)}"
+        record.error = {"type": "ProcessLost", "code": code, "message": what, "hint": None, "rows": []}
         self._view.failed(record.name, record.seconds)
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import tempfile
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,30 +121,55 @@ def _client(cluster: Cluster) -> Any:
     import kfp
 
     token = cluster.token or next((os.environ[name] for name in TOKENS if os.environ.get(name)), None)
-    return kfp.Client(host=cluster.host, namespace=cluster.namespace or "kubeflow", existing_token=token)
+    _knock(cluster.host, token)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that it is for Kubeflow Pipelines 2, which we mean
+        return kfp.Client(host=cluster.host, existing_token=token)
+
+
+def _knock(host: str, token: str | None) -> None:
+    """Ask for the health page once: kfp's client asks five times, with traces, before it says anything."""
+    request = urllib.request.Request(f"{host}/apis/v2beta1/healthz")
+    if request.type not in ("http", "https"):
+        raise UsageError(f"{host!r} is no address.", hint="Begin it with http:// or https://.")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        body = error.read(500).decode(errors="replace").strip()
+        error.close()
+        raise _refused(host, error.code, body) from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise SubmitError(
+            f"Kubeflow at {host} can't be reached: {reason}",
+            hint="Check the address; from outside: kubectl port-forward -n kubeflow svc/ml-pipeline 8888.",
+        ) from None
+    except ValueError:
+        raise SubmitError(
+            f"{host} answers with a page, not as Kubeflow Pipelines' API.",
+            hint=f"That is most often a login page: set a token in {TOKENS[0]}, or correct the address.",
+        ) from None
+
+
+def _refused(host: str, status: int, body: str) -> SubmitError:
+    login = status in (401, 403)
+    return SubmitError(
+        f"Kubeflow at {host} answered {status}: {body[:500]}",
+        hint=f"Set a token in {TOKENS[0]}; see docs/pipelines.md." if login else None,
+    )
 
 
 @contextlib.contextmanager
-def _kubeflow_errors(host: str) -> Any:
+def _kubeflow_errors(host: str) -> Iterator[None]:
     import kfp_server_api  # type: ignore[import-untyped]
     import urllib3
 
     try:
         yield
     except kfp_server_api.ApiException as error:
-        hint = (
-            f"Set a token in {TOKENS[0]}; see docs/pipelines.md."
-            if error.status in (401, 403)
-            else "Kubeflow's own answer is above."
-        )
-        text = str(error.body or error.reason).strip()[:500]
-        raise SubmitError(f"Kubeflow at {host} answered {error.status}: {text}", hint=hint) from error
-    except urllib3.exceptions.HTTPError as error:
-        raise SubmitError(
-            f"Kubeflow at {host} can't be reached: {error}",
-            hint="Check the address; from outside: kubectl port-forward -n kubeflow svc/ml-pipeline 8888.",
-        ) from error
-    except OSError as error:
-        raise SubmitError(
-            f"Kubeflow at {host} can't be reached: {error}", hint="Check the address."
-        ) from error
+        raise _refused(host, error.status, str(error.body or error.reason).strip()) from error
+    except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+        raise SubmitError(f"Kubeflow at {host} stopped answering: {error}", hint="Try again.") from error
