@@ -10,6 +10,7 @@ digest against the version's tag.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ class Registry:
     def client(self) -> MlflowClient:
         """MLflow's client, made on first use: its import takes seconds."""
         if self._made is None:
+            # Its progress bars would break into tables and JSON.
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             if self._uri is None:
                 from training.tracking import client
 
@@ -218,7 +221,8 @@ class Registry:
     def artifact_uri(self, version: Version) -> str:
         """Where MLflow keeps a version's bundle: a path, ``s3://``, ``gs://``, ``mlflow-artifacts:/`` …"""
         with mlflow_errors(f"finding the files of {version.task} version {version.version}"):
-            return str(self.client.get_model_version_download_uri(version.task, version.version))
+            run = self.client.get_run(version.run_id)
+        return f"{str(run.info.artifact_uri).rstrip('/')}/{_place(version.digest)}/{BUNDLE}"
 
     def predictions(self, version: Version) -> Path | None:
         """What a version said about its test images, verified; None where that was not kept.
@@ -279,7 +283,13 @@ class Registry:
 
     def _new_run(self, task: str) -> str:
         experiment = self.client.get_experiment_by_name(task)
-        identity = experiment.experiment_id if experiment else self.client.create_experiment(task)
+        if experiment is not None:
+            identity = experiment.experiment_id
+        else:
+            # A server has an artifact root of its own; a database has none, and MLflow would take ./mlruns.
+            server = str(self.client.tracking_uri).startswith("http")
+            place = None if server else str(home().mlflow / "artifacts" / task)
+            identity = self.client.create_experiment(task, artifact_location=place)
         return str(self.client.create_run(identity, run_name=f"register {task}").info.run_id)
 
     def _ensure_task(self, bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ promotion of the task) finishes it. A lock of the task keeps a second promotion 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -73,7 +74,7 @@ def promote(
         RegistryError: the gate didn't accept it, or a step failed: then all was undone.
     """
     ledger = ledger or Ledger()
-    with _task_lock(ledger, version.task, lock_timeout):
+    with task_lock(ledger, version.task, lock_timeout):
         finish_unfinished(registry, ledger, version.task, on_step=on_step)
         version = registry.get(version.task, version.version)
         _allowed(registry, ledger, version)
@@ -107,7 +108,7 @@ def rollback(
         RegistryError: nothing served before, ``to`` never served, or a step failed: then all was undone.
     """
     ledger = ledger or Ledger()
-    with _task_lock(ledger, task, lock_timeout):
+    with task_lock(ledger, task, lock_timeout):
         finish_unfinished(registry, ledger, task, on_step=on_step)
         if to is None:
             version = registry.by_alias(task, PREVIOUS)
@@ -287,7 +288,8 @@ def keep_head(registry: Registry, ledger: Ledger, task: str) -> None:
         registry.keep_ledger_head(task, head.to_json())
 
 
-def _task_lock(ledger: Ledger, task: str, timeout: float) -> Any:
+def task_lock(ledger: Ledger, task: str, timeout: float) -> contextlib.AbstractContextManager[None]:
+    """Held by whoever changes what serves a task."""
     from serving.core.pointer import check_name
 
     check_name(task, "task")

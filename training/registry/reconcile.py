@@ -1,0 +1,168 @@
+"""After a crash or a change by hand: finish or undo what is unfinished, and put back what the ledger says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from data.errors import RetidermError
+
+from .ledger import Ledger
+from .promotion import LOCK_S, OnStep, finish_unfinished, keep_head, task_lock
+from .state import after, now_serving, unfinished
+from .targets import Target, target_from_spec
+from .version import CHAMPION, PREVIOUS, Version
+
+if TYPE_CHECKING:
+    from .client import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was put right, or (``done`` False) that could not or was only looked at."""
+
+    task: str
+    what: str  # promotion, alias, target
+    message: str
+    done: bool
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """JSON's own types."""
+        return asdict(self)
+
+
+def reconcile(
+    registry: Registry,
+    task: str | None = None,
+    *,
+    ledger: Ledger | None = None,
+    dry_run: bool = False,
+    on_step: OnStep | None = None,
+    lock_timeout: float = LOCK_S,
+) -> list[Repair]:
+    """Put a task, or all of them, right. Nothing to do gives an empty list.
+
+    The ledger is what counts: an alias or pointer that was set by hand goes back to it. A task that the
+    ledger has never heard of is left alone.
+
+    Raises:
+        LedgerError: the ledger itself is damaged: nothing is touched then.
+    """
+    ledger = ledger or Ledger()
+    entries = ledger.entries()
+    tasks = [task] if task is not None else sorted({entry.task for entry in entries if entry.task})
+    found: list[Repair] = []
+    for name in tasks:
+        if dry_run:
+            found += [
+                Repair(
+                    name, "promotion", f"The {i.data['action']} to version {i.version} is unfinished.", False
+                )
+                for i in unfinished(entries, name)
+            ]
+            found += _drift(registry, ledger, name, repair=False)
+            continue
+        with task_lock(ledger, name, lock_timeout):
+            for sentence in finish_unfinished(registry, ledger, name, on_step=on_step):
+                found.append(Repair(name, "promotion", sentence, True))
+            found += _drift(registry, ledger, name, repair=True)
+            if any(item.task == name and item.done for item in found):
+                keep_head(registry, ledger, name)
+    return found
+
+
+def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Sequence[Repair]:
+    """Where aliases and targets differ from the last ``done`` entry; with ``repair`` put back."""
+    serving = now_serving(ledger.entries(), task)
+    if serving is None:
+        return []
+    found: list[Repair] = []
+
+    def put(what: str, name: str, message: str, action: Callable[[], None]) -> None:
+        done = False
+        if repair:
+            try:
+                action()
+            except RetidermError as error:
+                message = f"{message} It could not be put back: {error.message}"
+            else:
+                done = True
+                ledger.append(
+                    "reconcile",
+                    task=task,
+                    version=serving.version,
+                    digest=serving.digest,
+                    why=message,
+                    data={"what": what, "name": name},
+                )
+        found.append(Repair(task, what, message, done))
+
+    aliases = {alias: v.version for v in registry.versions(task) for alias in v.aliases}
+    for alias, wanted in after(serving).get("aliases", {}).items():
+        # A challenger comes and goes with the gate; only what serves is the ledger's.
+        if alias == "challenger" or aliases.get(alias) == wanted:
+            continue
+        put(
+            "alias",
+            alias,
+            f"The alias {alias} named {_say(aliases.get(alias))}, the ledger says {_say(wanted)}.",
+            functools.partial(registry.set_alias, task, alias, wanted),
+        )
+    try:
+        version = registry.get(task, serving.digest)
+    except RetidermError as error:
+        found.append(Repair(task, "version", f"What should serve is gone: {error.message}", False))
+        return found
+    for spec in serving.data.get("targets", ()):
+        target = target_from_spec(registry, spec)
+        if target.serves(version):
+            continue
+        message = f"{target.name} did not serve version {version.version}, whole."
+        put("target", target.name, message, functools.partial(_serve, target, version))
+    return found
+
+
+def adopt(registry: Registry, ledger: Ledger, *, why: str, who: str | None = None) -> list[Repair]:
+    """Begin a new ledger's history with what serves: each task's previous and champion, where they are whole.
+
+    For after :meth:`Ledger.retire`. The gate's decisions are not taken over: what waited is judged again.
+    """
+    from .targets import default_targets
+
+    found = []
+    targets = [target.spec() for target in default_targets(registry)]
+    for task in registry.tasks():
+        known: dict[str, str | None] = {PREVIOUS: None, CHAMPION: None}
+        for alias in known:
+            version = registry.by_alias(task, alias)
+            if version is None:
+                continue
+            try:
+                registry.bundle(version)
+            except RetidermError as error:
+                found.append(Repair(task, "alias", f"Left out the {alias}: {error.message}", False))
+                continue
+            known = {**known, alias: version.version}
+            ledger.append(
+                "done",
+                task=task,
+                version=version.version,
+                digest=version.digest,
+                who=who,
+                why=why,
+                data={"action": "adopt", "after": {"aliases": known}, "targets": targets},
+            )
+            found.append(Repair(task, "alias", f"Took over version {version.version} as {alias}.", True))
+        keep_head(registry, ledger, task)
+    return found
+
+
+def _serve(target: Target, version: Version) -> None:
+    target.prepare(version)
+    target.apply(version)
+
+
+def _say(version: str | None) -> str:
+    return f"version {version}" if version else "none"
