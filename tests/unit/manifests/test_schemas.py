@@ -87,6 +87,16 @@ def test_core_kinds_on_other_kubernetes(release: str, rendered: Callable[[str], 
             kubernetes_validate.validate(document, release, strict=True)
 
 
+def test_what_goes_into_kubeflows_namespace(rendered: Callable[[str], list[Document]]) -> None:
+    documents = kustomize(MANIFESTS / "kubeflow")
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    (namespace,) = {document["metadata"]["namespace"] for document in documents}
+    # The binding that lets the pipeline's last step promote names an account there.
+    (binding,) = [d for d in rendered("production") if d["kind"] == "RoleBinding"]
+    assert namespace in {subject["namespace"] for subject in binding["subjects"]}
+
+
 def test_canary(tmp_path: Path, kserve: dict[str, Draft202012Validator]) -> None:
     # The component is used from an overlay; this one lies in a copy of the tree.
     overlay = MANIFESTS / "overlays" / "production"
