@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,10 @@ from data.errors import DataError, UsageError
 from serving.core.bundle import HeadCard
 from serving.core.decisions import calibrated
 from training.spec.parts import HeadSpec
+
+if TYPE_CHECKING:
+    from training.evaluate.report import Predicted
+    from training.task import Task
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -144,6 +148,22 @@ def calibrate(
         cross_validated={name: float(losses.mean()) for name, losses in held_out.items()},
         notes=tuple(notes),
     )
+
+
+def calibrate_heads(predictions: Predicted, task: Task) -> dict[str, HeadCalibration]:
+    """Calibrate every head of a task on its validation predictions, as the task's ``calibration`` asks."""
+    logits = np.asarray(predictions.logits, dtype=np.float64)
+    found, start = {}, 0
+    for head in task.heads:
+        part = logits[:, start : start + len(head.classes)]
+        start += len(head.classes)
+        found[head.name] = calibrate(
+            part,
+            predictions.labels[head.name],
+            coverage=task.calibration.coverage,
+            uncertain_error=task.calibration.uncertain_error,
+        )
+    return found
 
 
 def conformal_quantile(scores: ArrayLike, coverage: float) -> float:

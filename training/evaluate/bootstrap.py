@@ -52,9 +52,9 @@ def resamples(strata: NDArray[np.intp], count: int, seed: int) -> Iterator[Float
 def interval(value: float, resampled: Floats, level: float = LEVEL, *, centred: bool = False) -> Interval:
     """The figure with its percentile interval over the resamples where it is defined.
 
-    ``centred`` moves the resamples' mean to the figure and cuts at 0. ECE needs it: resampling repeats images,
-    which adds noise to every bin and so to a sum of absolute gaps; the plain interval may not even hold the
-    figure.
+    ``centred`` moves the resamples' mean to the figure and cuts at 0. ECE needs it: resampling repeats
+    images, which adds noise to every bin and so to a sum of absolute gaps; the plain interval may not even
+    hold the figure.
     """
     if np.isnan(value):
         return Interval(None, None, None)

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.errors import BundleError
+from data.errors import BundleError, ParityError
 from serving.core.bundle.codec import from_plain, to_plain
 
 FORMAT = 1
 
 KINDS = ("classification", "anomaly")
+
+#: What `parity` must hold before a bundle is registered, each with `passed`.
+PROOFS = ("onnx", "cam", "served")
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -219,6 +222,24 @@ class Card:
             f"The model {self.task!r} has no head {name!r}.",
             hint=f"It has: {', '.join(head.name for head in self.heads)}.",
         )
+
+    def require_parity(self) -> None:
+        """Refuse a card whose proofs are incomplete; what registers a bundle calls this.
+
+        Raises:
+            ParityError: a check (torch ↔ ONNX, Grad-CAM ↔ autograd, served ↔ offline) is missing or failed.
+        """
+        found = self.parity
+        wrong = [
+            name
+            for name in PROOFS
+            if not (isinstance(found.get(name), Mapping) and found[name].get("passed"))
+        ]
+        if wrong:
+            raise ParityError(
+                f"The bundle of {self.task!r} has no proof of: {', '.join(wrong)}.",
+                hint="Export it again with all checks, as retiderm run does.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON values."""

@@ -1,0 +1,212 @@
+"""From a finished training run to a bundle, through every proof."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from data.dataset import Dataset
+from data.errors import DataError
+from data.provenance import code_digest
+from serving.core.bundle import (
+    GOLDEN,
+    REFERENCE,
+    Bundle,
+    Card,
+    DatasetCard,
+    HeadCard,
+    InputCard,
+    PrecisionCard,
+    WeightsCard,
+    write_bundle,
+)
+from serving.core.decisions import decide
+from serving.core.runtimes.onnx import OnnxRuntime
+from training.calibrate import HeadCalibration
+from training.export.graph import Exported, export_onnx
+from training.export.images import load_pixels, sample
+from training.export.parity import cam_parity, onnx_parity, torch_logits
+from training.export.reference import golden, reference
+from training.export.served import served_parity
+from training.model import Classifier, load_model
+from training.task import Task
+
+MODEL = "model.onnx"
+PARITY_IMAGES = 256
+CAM_IMAGES = 8
+SERVED_IMAGES = 8
+
+
+def build_bundle(
+    run_dir: Path,
+    dataset: Dataset,
+    evaluation: Mapping[str, Any],
+    calibration: Mapping[str, HeadCalibration],
+    out: Path,
+    *,
+    run_id: str | None = None,
+    served: bool = True,
+    explain: bool = True,
+    seed: int = 0,
+) -> Bundle:
+    """Export a finished run to ``out`` and prove it; see :func:`package`.
+
+    ``run_dir`` is what :func:`training.fit.fit` filled, ``evaluation`` the test document.
+    """
+    model, task = load_model(Path(run_dir))
+    return package(
+        model,
+        task,
+        dataset,
+        evaluation,
+        calibration,
+        out,
+        run_id=run_id,
+        served=served,
+        explain=explain,
+        seed=seed,
+    )
+
+
+def package(
+    model: Classifier,
+    task: Task,
+    dataset: Dataset,
+    evaluation: Mapping[str, Any],
+    calibration: Mapping[str, HeadCalibration],
+    out: Path,
+    *,
+    run_id: str | None = None,
+    served: bool = True,
+    explain: bool = True,
+    seed: int = 0,
+) -> Bundle:
+    """Export a model to ``out`` and prove it: torch ↔ ONNX Runtime, Grad-CAM ↔ autograd, served ↔ offline.
+
+    ``served=False`` leaves the last proof out, so that the bundle can't be registered; ``explain=False``
+    leaves Grad-CAM out of the graph. Until every proof has passed nothing is at ``out``; a bundle that was
+    there stays.
+
+    Raises:
+        ParityError: two ways to the same answer differ, or the backbone can't be exported.
+        DataError: the dataset lacks a split, or the calibration a head.
+    """
+    out = Path(out)
+    heads = _heads(task, calibration)
+    test = sample(dataset.split("test"), PARITY_IMAGES, seed, "test")
+    pixels = load_pixels(dataset, test, task.preprocessing)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as name:
+        work = Path(name)
+        exported = export_onnx(model, task.input_size, work / MODEL, explain=explain)
+        card = _card(model, task, heads, dataset, evaluation, exported, run_id)
+        runtime = OnnxRuntime(exported.path, card, "fp32")
+        try:
+            parity = {"onnx": onnx_parity(model, runtime, pixels, heads)}
+            explanation = exported.explanation
+            if explanation.method == "none":
+                parity["cam"] = {"passed": True, "skipped": explanation.reason}
+            else:
+                parity["cam"] = cam_parity(model, runtime, pixels[:CAM_IMAGES])
+                explanation = dataclasses.replace(explanation, max_error=parity["cam"]["max_difference"])
+            files: dict[str, Path | bytes] = {
+                MODEL: exported.path,
+                GOLDEN: golden(runtime, pixels),
+                REFERENCE: reference(runtime, dataset, task.preprocessing, heads, seed=seed),
+            }
+        finally:
+            runtime.close()
+        card = dataclasses.replace(card, parity=parity, explanation=explanation)
+        if served:
+            draft = write_bundle(work / "bundle", card, files)
+            parity["served"] = _serve(model, task, heads, dataset, draft, seed)
+            card = dataclasses.replace(card, parity=parity)
+        return write_bundle(out, card, files)
+
+
+def _heads(task: Task, calibration: Mapping[str, HeadCalibration]) -> tuple[HeadCard, ...]:
+    missing = [head.name for head in task.heads if head.name not in calibration]
+    if missing:
+        raise DataError(
+            f"There is no calibration for head {missing[0]!r}.", hint="Run the calibration step again."
+        )
+    return tuple(calibration[head.name].card(head) for head in task.heads)
+
+
+def _serve(
+    model: Classifier, task: Task, heads: Sequence[HeadCard], dataset: Dataset, draft: Bundle, seed: int
+) -> dict[str, Any]:
+    """Encoded test images, gradable ones where there are some, against torch's offline answers."""
+    test = dataset.split("test")
+    gradable = test[test["verdict"] == "gradable"]
+    rows = sample(gradable if len(gradable) else test, SERVED_IMAGES, seed, "test")
+    files = [dataset.image_path(path).read_bytes() for path in rows["path"]]
+    logits = torch_logits(model, load_pixels(dataset, rows, task.preprocessing))
+    expected = []
+    for i in range(len(logits)):
+        parts = draft.card.slices
+        expected.append({head.name: decide(logits[i : i + 1, parts[head.name]], head) for head in heads})
+    return served_parity(draft, files, expected)
+
+
+def _card(
+    model: Classifier,
+    task: Task,
+    heads: tuple[HeadCard, ...],
+    dataset: Dataset,
+    evaluation: Mapping[str, Any],
+    exported: Exported,
+    run_id: str | None,
+) -> Card:
+    info, weights = dataset.info, model.weights_info
+    forbids = tuple(info["forbids"])
+    licence = str(info.get("licence", ""))
+    return Card(
+        task=task.name,
+        kind=task.kind,
+        title=task.title,
+        created_at=_now(),
+        retiderm_version=metadata.version("retiderm"),
+        code_digest=code_digest("data", "training", "serving"),
+        backbone=task.backbone,
+        input=InputCard(size=task.input_size, mean=model.mean, std=model.std),
+        preprocessing=task.preprocessing.to_dict(),
+        preprocessing_digest=task.preprocessing.digest,
+        quality=task.quality.to_dict(),
+        dataset=DatasetCard(
+            digest=dataset.digest,
+            test_digest=dataset.test_digest,
+            source=str(info.get("source", "")),
+            licences=(licence,) if licence else (),
+            forbids=forbids,
+            synthetic=bool(info["synthetic"]),
+            counts=info["counts"],
+        ),
+        heads=heads,
+        weights=WeightsCard(weights.source, weights.licence or "", weights.sha256, weights.forbids),
+        outputs=exported.outputs,
+        explanation=exported.explanation,
+        precisions={"fp32": PrecisionCard(MODEL)},
+        metrics=evaluation,
+        licence="; ".join(dict.fromkeys(item for item in (licence, weights.licence) if item)),
+        forbids=tuple(sorted({*forbids, *weights.forbids})),
+        intended_use=task.intended_use,
+        limits=task.limits,
+        references=task.references,
+        run_id=run_id,
+        extra={"profile": task.profile, "task_digest": task.digest, "weights_note": weights.note},
+    )
+
+
+def _now() -> str:
+    """The time, or the one that ``SOURCE_DATE_EPOCH`` gives to builds that must repeat to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    zone = datetime.UTC
+    when = datetime.datetime.fromtimestamp(int(epoch), zone) if epoch else datetime.datetime.now(zone)
+    return when.isoformat(timespec="seconds")
