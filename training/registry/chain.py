@@ -154,9 +154,8 @@ def check_head(place: str, text: str | None, hashes: list[str], public: str) -> 
     """What a head that was kept at ``place`` says about a chain of these hashes."""
     if text is None:
         # Only head.json can be None: the others are passed because they are there.
-        return (
-            [Problem("head", 0, f"{place} is missing, so that a cut tail would not show")] if hashes else []
-        )
+        message = f"{place} is missing, so that a cut tail would not show"
+        return [Problem("headless", 0, message)] if hashes else []
     try:
         head = Head.from_json(text)
     except LedgerError:

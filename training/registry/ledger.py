@@ -164,6 +164,20 @@ class Ledger:
         problems += self._check_key(public, empty=not lines)
         return problems
 
+    def require_sound(self, heads: Mapping[str, str] | None = None) -> None:
+        """Refuse to build on a damaged history. What a crash leaves (a torn line, no head yet) is no damage.
+
+        Raises:
+            LedgerError: with the first thing that is wrong.
+        """
+        for problem in self.verify(heads):
+            if problem.kind not in ("torn", "headless"):
+                raise LedgerError(
+                    f"The ledger is damaged, so nothing was changed: {problem.message}.",
+                    hint="`retiderm models verify` tells all; restore it from a backup, or set it aside: "
+                    "`retiderm models reconcile --new-ledger --why …`.",
+                )
+
     def retire(self, why: str, who: str | None = None) -> Path:
         """Set a damaged history aside and begin a new one, whose first entries name the old and its damage.
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from data.errors import RegistryError, RetidermError
+from data.errors import LedgerError, RegistryError, RetidermError
 
 from .chain import Entry
 from .ledger import Ledger, whoami
@@ -75,6 +75,7 @@ def promote(
     """
     ledger = ledger or Ledger()
     with task_lock(ledger, version.task, lock_timeout):
+        ledger.require_sound(registry.ledger_heads())
         finish_unfinished(registry, ledger, version.task, on_step=on_step)
         version = registry.get(version.task, version.version)
         _allowed(registry, ledger, version)
@@ -109,6 +110,7 @@ def rollback(
     """
     ledger = ledger or Ledger()
     with task_lock(ledger, task, lock_timeout):
+        ledger.require_sound(registry.ledger_heads())
         finish_unfinished(registry, ledger, task, on_step=on_step)
         if to is None:
             version = registry.by_alias(task, PREVIOUS)
@@ -150,6 +152,8 @@ def finish_unfinished(
         try:
             version = registry.get(task, intent.digest)
             _run(registry, ledger, intent, version, targets, on_step, finished_by=whoami())
+        except LedgerError:
+            raise  # what can't be written down is not done, nor undone
         except RetidermError as error:
             undo(registry, ledger, intent, targets, error.message)
             told.append(f"Undid the unfinished {name}: {error.message}")

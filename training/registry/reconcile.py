@@ -52,6 +52,8 @@ def reconcile(
     """
     ledger = ledger or Ledger()
     entries = ledger.entries()
+    if not dry_run:
+        ledger.require_sound(registry.ledger_heads())
     tasks = [task] if task is not None else sorted({entry.task for entry in entries if entry.task})
     found: list[Repair] = []
     for name in tasks:

@@ -263,15 +263,15 @@ def test_a_cut_ledger_shows_against_mlflow(registry: Registry, make: Any, home: 
 def test_a_damaged_ledger_stops_promotions_and_can_be_begun_anew(
     registry: Registry, make: Any, home: Home
 ) -> None:
-    one, two = make(accepted=True), None
-    promote(registry, one)
-    two = make(accepted=True)
-    promote(registry, two)
+    promote(registry, make(accepted=True))
+    promote(registry, make(accepted=True))
     ledger = Ledger()
     lines = ledger.path.read_bytes().splitlines(keepends=True)
     ledger.path.write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(RegistryError, match="tail was cut"):
+    with pytest.raises(RegistryError, match="the tail was cut"):
         rollback(registry, TASK)
+    with pytest.raises(RegistryError, match="nothing was changed"):
+        reconcile(registry)
     assert serving(home) == "2"
     ledger.retire("restored from nothing")
     assert [r.message for r in adopt(registry, ledger, why="after a damage")] == [
