@@ -27,7 +27,7 @@ _MAX_DIAMETER = 1.6  # of the frame's longer side
 # Intersection over union of outline and bright piece, inside the frame. An ellipse fits more things than a
 # circle does.
 _MIN_OVERLAP_CIRCLE, _MIN_OVERLAP_ELLIPSE = 0.88, 0.93
-_EDGE_SHARE = 0.04  # of the diameter: a row or column with this many bright pixels belongs to the field
+_EDGE_SHARE = 0.06  # of the diameter: a row or column with this many bright pixels belongs to the field
 
 _Floats = NDArray[np.float64]
 

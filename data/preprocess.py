@@ -40,6 +40,18 @@ class Clahe:
     clip_limit: float = 2.0
     tiles: int = 8
 
+    def __post_init__(self) -> None:
+        try:
+            clip_limit = float(self.clip_limit)
+        except (TypeError, ValueError):
+            clip_limit = 0.0
+        if not 0 < clip_limit <= 100:
+            raise UsageError(f"CLAHE clip_limit {self.clip_limit!r} is not a number up to 100.")
+        if not isinstance(self.tiles, int) or not 1 <= self.tiles <= 64:
+            raise UsageError(f"CLAHE tiles {self.tiles!r} is not a whole number from 1 to 64.")
+        # 2 and 2.0 are one setting and must have one digest.
+        object.__setattr__(self, "clip_limit", clip_limit)
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -65,8 +77,6 @@ class Preprocessing:
             raise UsageError(f"Preprocessing crop {self.crop!r} is not one of {', '.join(get_args(Crop))}.")
         if self.fit not in get_args(Fit):
             raise UsageError(f"Preprocessing fit {self.fit!r} is not one of {', '.join(get_args(Fit))}.")
-        if self.clahe and not (0 < self.clahe.clip_limit <= 100 and 1 <= self.clahe.tiles <= 64):
-            raise UsageError(f"{self.clahe} needs a clip limit up to 100 and 1 to 64 tiles.")
 
     @property
     def digest(self) -> str:
