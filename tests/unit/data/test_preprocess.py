@@ -28,8 +28,8 @@ def eye(height: int = 340, width: int = 500, radius: int = 200) -> NDArray[np.ui
     return image.astype(np.uint8)
 
 
-# What the pixels are. If a change of yours makes this fail, raise IMPLEMENTATION_VERSION and write the new hash
-# under it: a model that learned from the old pixels must not be shown the new ones.
+# What the pixels are. If a change of yours makes this fail, raise IMPLEMENTATION_VERSION and write the new
+# hash under it: a model that learned from the old pixels must not be shown the new ones.
 PIXELS = {1: "c78668593c7e5f7e10b05c616fc8bd3e4142f5e3a1793cf5cc11cf0ce14e73e3"}
 
 
