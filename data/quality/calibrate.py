@@ -66,8 +66,12 @@ def blur(rgb: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 def add_noise(rgb: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-    """What a camera adds after the lens has blurred: noise of 3 grey levels, and JPEG at quality 80."""
-    noisy = rgb + np.random.default_rng(seed).normal(0, 3, rgb.shape)
+    """What a camera adds after the lens has blurred: noise, and JPEG at quality 80.
+
+    The noise is 3 grey levels at 448 pixels; a smaller picture was averaged down, and its noise with it.
+    """
+    level = 3 * min(1.0, min(rgb.shape[:2]) / 448)
+    noisy = rgb + np.random.default_rng(seed).normal(0, level, rgb.shape)
     pixels = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
     encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_BGR)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from data.errors import ImageError, UsageError
 from data.files import write_text
@@ -162,13 +162,16 @@ def _print_counts(counts: dict[str, int]) -> None:
 
 
 def _print_list(verdicts: dict[str, QualityVerdict], errors: dict[str, ImageError]) -> None:
-    table = Table("image", "verdict", "reasons", "sharpness", "exposure", "contrast", "field")
+    table = Table(
+        Column("image", overflow="fold"), "verdict", "reasons", "sharpness", "exposure", "contrast", "field"
+    )
     for name, verdict in verdicts.items():
         scores = [f"{verdict.scores[key]:.3g}" for key in ("sharpness", "exposure", "contrast", "field")]
         table.add_row(name, verdict.verdict, ", ".join(verdict.reasons), *scores)
+    if verdicts:
+        Console().print(table)
     for name, error in errors.items():
-        table.add_row(name, error.code, error.message)
-    Console().print(table)
+        typer.echo(f"{name}: {error.code}: {error}")
 
 
 def _print_calibration(result: Calibration, given: str) -> None:
