@@ -58,13 +58,12 @@ def reconcile(
     found: list[Repair] = []
     for name in tasks:
         if dry_run:
-            found += [
-                Repair(
-                    name, "promotion", f"The {i.data['action']} to version {i.version} is unfinished.", False
-                )
-                for i in unfinished(entries, name)
-            ]
-            found += _drift(registry, ledger, name, repair=False)
+            begun = unfinished(entries, name)
+            for intent in begun:
+                message = f"The {intent.data['action']} to version {intent.version} is unfinished."
+                found.append(Repair(name, "promotion", message, False))
+            if not begun:  # half done, everything differs from before
+                found += _drift(registry, ledger, name, repair=False)
             continue
         with task_lock(ledger, name, lock_timeout):
             for sentence in finish_unfinished(registry, ledger, name, on_step=on_step):
