@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 _FIGURES = (
     ("auc", "AUC"),
     ("kappa", "kappa"),
     ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced acc."),
-    ("ece", "ECE"),
+    ("balanced_accuracy", "balanced accuracy"),
 )
 
 
@@ -22,7 +20,8 @@ def show(outcome: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the test figures, the gate's decision and what to do next, on standard output."""
     out = console or Console(highlight=False, soft_wrap=True)
     if outcome["metrics"]:
-        out.print(figures(outcome["metrics"]))
+        for line in figures(outcome["metrics"], outcome["calibration"]):
+            out.print(line)
     if outcome["synthetic"]:
         out.print("[yellow]synthetic images: these figures say nothing about patients[/yellow]")
     gate = outcome["gate"] or {"decision": "refuse", "reasons": []}
@@ -41,20 +40,38 @@ def show(outcome: Mapping[str, Any], console: Console | None = None) -> None:
     out.print(f"  result: {outcome['artifacts']['run']}/result.json ({outcome['seconds']:.0f} s)")
 
 
-def figures(metrics: Mapping[str, Any]) -> Table:
-    """Test figures with their intervals, a row a head."""
-    shown = [(key, title) for key, title in _FIGURES if any(key in head for head in metrics.values())]
-    table = Table(
-        "head", "images", *(title for _, title in shown), title="test, 95 % intervals", title_justify="left"
-    )
+def figures(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """The test figures with their intervals, then the calibration beside its bands, a line each."""
     for name, head in metrics.items():
-        table.add_row(name, str(head["n"]), *(_estimate(head.get(key)) for key, _ in shown))
-    return table
+        yield f"{name}, {head['n']} test images"
+        for key, title in _FIGURES:
+            if key in head:
+                told = head[key]
+                around = _span(told["low"], told["high"])
+                yield _line(title, _number(told["value"]), f"95 %: {around}" if around else "")
+        if calibration is not None and name in calibration:
+            told = calibration[name]
+            nll, ece, coverage = told["nll"], told["ece"], told["coverage"]
+            yield _line("NLL", f"{nll['before']:.3f} → {nll['after']:.3f}", "by calibration")
+            yield _line("ECE", f"{ece['before']:.3f} → {ece['after']:.3f}", _band(ece))
+            if coverage["observed"] is not None:
+                title = f"coverage, {coverage['stated']:.0%} stated"
+                yield _line(title, _number(coverage["conformal"]), _band(coverage))
 
 
-def _estimate(value: Mapping[str, float | None] | None) -> str:
-    if not value or value["value"] is None:
-        return "–"
-    low, high = value.get("low"), value.get("high")
-    around = f" ({low:.3f}–{high:.3f})" if low is not None and high is not None else ""
-    return f"{value['value']:.3f}{around}"
+def _line(title: str, value: str, more: str) -> str:
+    return f"  {title:<22} {value:<15} {more}".rstrip()
+
+
+def _band(told: Mapping[str, Any]) -> str:
+    if told["band"] is None:
+        return ""
+    return f"{'inside' if told['inside'] else 'OUTSIDE'} the 99 % band {_span(*told['band'])}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f}–{high:.3f}"

@@ -51,7 +51,7 @@ class RunView:
         self._count += 1
         self._spinning = self._spinner.add_task(self._place(step))
         if not self.console.is_terminal:
-            self._print(f"[cyan]▸[/cyan] {self._place(step)}")
+            self._print(f"[cyan]▸[/cyan] {self._place(step).rstrip()}")
 
     def line(self, text: str) -> None:
         """A line of the current step's output."""
