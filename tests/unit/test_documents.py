@@ -65,7 +65,7 @@ def _anchors(file: Path) -> set[str]:
 
 @cache
 def _known(words: tuple[str, ...]) -> bool:
-    """Whether the first word is a command of ours and, where that is a group, the second is one of the group's."""
+    """Whether the first word is our command and the second, in a group, one of its own."""
     import typer
 
     from pipelines.cli import build
