@@ -212,6 +212,9 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         return _Rejected(sample.id, error.code, error.message)
     except OSError as error:
         return _Rejected(sample.id, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
+    width, height = header.width, header.height
+    if (pixels.shape[0] > pixels.shape[1]) != (height > width):
+        width, height = height, width  # the header's sizes are those before orientation
     verdict = assess(pixels, work.profile)
     sha256 = sha256_bytes(data)
     extension = EXTENSIONS[header.format]
@@ -232,8 +235,8 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "group": sample.group or f"image:{sha256_bytes(original)}",
         "source": work.source,
         "licence": work.licence,
-        "width": header.width,
-        "height": header.height,
+        "width": width,
+        "height": height,
         "phash": phash(pixels),
         "sharpness": verdict.scores["sharpness"],
         "exposure": verdict.scores["exposure"],

@@ -24,6 +24,9 @@ class Licence:
     forbids: tuple[str, ...] = ()
 
 
+SYNTHETIC_LICENCE = Licence("synthetic, drawn by this project (Apache-2.0)")
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled image. ``read`` gives the file's bytes, and is only called when they are needed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import MappingProxyType
 
 from data.dataset import LABEL, META, Dataset, Head
 from data.errors import SourceError
@@ -17,7 +16,7 @@ class Canonical(Source):
     kind = "dataset"
     title = "A canonical dataset made by `retiderm data ingest`"
     layout = "dataset.json, manifest.parquet and images/"
-    options = MappingProxyType({})
+    licence = Licence("the dataset's own")
 
     def prepare(self) -> None:
         """The folder must be a canonical dataset."""

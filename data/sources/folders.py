@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from data.dataset import Head
 from data.errors import SourceError
-from data.sources.base import Licence, Sample, Source, class_name, fail, near
+from data.sources.base import SYNTHETIC_LICENCE, Licence, Sample, Source, class_name, fail, near
 from data.sources.tables import IMAGE_SUFFIXES, reader
+from data.synthetic.folder import MARKER
 
 _SPLITS = {
     "train": "train",
@@ -37,6 +38,7 @@ class Folders(Source):
         """The path must be a folder with class folders."""
         if not self.path.is_dir():
             raise SourceError(f"There is no folder {self.path}.", hint=f"Kind {self.kind} is {self.layout}.")
+        self.synthetic = (self.path / MARKER).is_file()
         self.licence = stated_licence(self)
         self.profile = self.given.choice("profile", PROFILE_NAMES, self.profile)
         if not _subfolders(self.path):
@@ -91,7 +93,8 @@ PROFILE_NAMES = ("fundus", "dermoscopy", "thumbnail", "photo")
 def stated_licence(source: Source) -> Licence:
     """The licence that the options state; ``not stated`` when they don't."""
     forbids = tuple(filter(None, (use.strip() for use in source.given.text("forbids").split(","))))
-    return Licence(source.given.text("licence", "not stated"), None, forbids)
+    unstated = SYNTHETIC_LICENCE.name if source.synthetic else "not stated"
+    return Licence(source.given.text("licence", unstated), None, forbids)
 
 
 def _subfolders(path: Path) -> list[Path]:

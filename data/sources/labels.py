@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from data.sources.folders import PROFILE_NAMES, stated_licence
 from data.sources.table_source import Part, TableSource
 from data.sources.tables import Row
+from data.synthetic.folder import MARKER
 
 
 class Labels(TableSource):
@@ -34,6 +35,7 @@ class Labels(TableSource):
     def prepare(self) -> None:
         """The folder must have at least one labelled part."""
         self.label_column = self.given.text("label", "label")
+        self.synthetic = (self.path / MARKER).is_file()
         self.licence = stated_licence(self)
         self.profile = self.given.choice("profile", PROFILE_NAMES, self.profile)
         super().prepare()

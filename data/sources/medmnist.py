@@ -24,6 +24,7 @@ class MedMnist(Source):
     title = "MedMNIST .npz of one 2-D set, its official splits kept"
     layout = "one .npz file with train_images, train_labels, val_…, test_…"
     profile = "thumbnail"
+    licence = _CC_BY
 
     def prepare(self) -> None:
         """The path must be an ``.npz`` with the six arrays."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from data.dataset import Head
 from data.errors import SourceError
-from data.sources.base import Licence, Sample, Source, class_name
+from data.sources.base import SYNTHETIC_LICENCE, Sample, Source, class_name
 from data.sources.ham10000 import DIAGNOSES
 from data.synthetic import Drawing, draw, plan
 
@@ -23,7 +23,7 @@ class Synthetic(Source):
         "format": "jpeg (default) or png",
     }
     layout = "nothing: the images are drawn"
-    licence = Licence("synthetic, drawn by this project (Apache-2.0)", None, ())
+    licence = SYNTHETIC_LICENCE
     synthetic = True
     subject: ClassVar[str]
 
