@@ -1,4 +1,4 @@
-"""``make setup`` up to where it would download: which interpreter it takes, what comes first, what it says."""
+"""``make setup`` up to where it would download: which interpreter it takes, what comes first, its words."""
 
 from __future__ import annotations
 
