@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -44,11 +45,25 @@ def step(name: str) -> Iterator[Reporter]:
     _emit(event="started", step=name)
     say = Reporter()
     try:
-        yield say
+        with _warnings_only():
+            yield say
     except BaseException as error:
         _emit(event="failed", step=name, error=describe(error))
         raise
     _emit(event="finished", step=name, said=say.said)
+
+
+@contextlib.contextmanager
+def _warnings_only() -> Iterator[None]:
+    """kfp has every library tell its INFO messages: thousands, which would bury the step's own lines."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger().handlers]
+    for handler, level in handlers:
+        handler.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
 
 
 def describe(error: BaseException) -> dict[str, Any]:

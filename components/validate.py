@@ -27,9 +27,14 @@ def validate(
 
         from data.checks import check, require
         from data.dataset import Dataset
+        from data.errors import CheckFailed
 
         found = check(Dataset.open(Path(dataset.path)))
         found.write_report(Path(report.path))
-        require(found)
+        try:
+            require(found)
+        except CheckFailed as error:
+            error.hint = f"Read {report.path}/report.html, mend the source and run again."
+            raise
         warnings = len(found.warnings)
         say(f"passed, {warnings} warning{'' if warnings == 1 else 's'}")

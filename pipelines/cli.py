@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +17,7 @@ import typer
 
 from data.errors import CheckFailed, RetidermError, StepFailed, UsageError
 
-_SHOWN_ROWS = 20
+_SHOWN_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +184,21 @@ def report(error: RetidermError) -> None:
     """Say on standard error what happened and what to do next."""
     where = f"step {error.step}: " if isinstance(error, StepFailed) else ""
     print(f"error: {where}{error.message}", file=sys.stderr)
-    rows = error.rows if isinstance(error, CheckFailed) else ()
-    for row in rows[:_SHOWN_ROWS]:
-        print(f"  {row}", file=sys.stderr)
-    if len(rows) > _SHOWN_ROWS:
-        print(f"  … and {len(rows) - _SHOWN_ROWS} more", file=sys.stderr)
+    for line in _shown(error.rows if isinstance(error, CheckFailed) else ()):
+        print(f"  {line}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def _shown(rows: Sequence[str]) -> Iterator[str]:
+    """The first rows of each check (``size: a.png: …``), so that many of one kind don't hide another."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        kinds.setdefault(row.partition(": ")[0] if ": " in row else "", []).append(row)
+    for kind, found in kinds.items():
+        yield from found[:_SHOWN_ROWS]
+        if len(found) > _SHOWN_ROWS:
+            yield f"… and {len(found) - _SHOWN_ROWS} more{f' of {kind}' if kind else ''}"
 
 
 if __name__ == "__main__":

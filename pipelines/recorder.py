@@ -16,6 +16,7 @@ from pipelines.view import RunView
 
 _CACHE_HIT = re.compile(r"Task (\S+) cache hit \(key=([0-9a-f]+)\)")
 _EXECUTING = re.compile(r"Executing task \S*?'([\w-]+)'")
+_PREFIX = re.compile(r"^\[KFP Executor [^\]]*\]: ?")
 _INDENT = "    "  # kfp sets it before each line of a step's process, and not before its own
 _KEPT_LINES = 40
 
@@ -84,7 +85,7 @@ class Recorder(io.TextIOBase):
         elif not line.startswith(_INDENT):
             if _EXECUTING.search(line):
                 self._since = time.monotonic()
-        elif text := line.strip():
+        elif text := _PREFIX.sub("", line.strip()):
             kept = self._outside if self._current is None else self._current.lines
             kept.append(text)
             del kept[:-_KEPT_LINES]

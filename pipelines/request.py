@@ -63,6 +63,7 @@ def resolve(
     profile: str | None = None,
     backbone: str | None = None,
     settings: Sequence[str] = (),
+    split: str = "",
     elsewhere: bool = False,
 ) -> tuple[Task, dict[str, Any]]:
     """The task as it will run, and the overrides by dotted key.
@@ -73,11 +74,15 @@ def resolve(
     Raises:
         SourceError: there is no such kind of source, or nothing at that path.
         TaskError: there is no such task or setting.
+        UsageError: the split is no rule.
     """
     from data.dataset import Head
     from data.sources import KINDS, open_source, parse_spec
+    from data.splits import Rule
     from training.task import load_task, parse_settings
 
+    if split:
+        Rule.parse(split)
     overrides = parse_settings(settings)
     if backbone is not None:
         overrides["backbone"] = backbone

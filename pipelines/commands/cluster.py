@@ -119,7 +119,7 @@ def submit(
     from pipelines.submit import submit as send
 
     resolved, overrides = resolve(
-        task, data, profile=profile, backbone=backbone, settings=settings or [], elsewhere=True
+        task, data, profile=profile, backbone=backbone, settings=settings or [], split=split, elsewhere=True
     )
     request = Request(
         resolved,

@@ -71,7 +71,9 @@ def run(
     from pipelines.result import write
     from pipelines.view import RunView
 
-    resolved, overrides = resolve(task, data, profile=profile, backbone=backbone, settings=settings or [])
+    resolved, overrides = resolve(
+        task, data, profile=profile, backbone=backbone, settings=settings or [], split=split
+    )
     request = Request(
         task=resolved,
         source=data,

@@ -83,8 +83,13 @@ def test_every_command_can_be_mounted() -> None:
         (StepFailed("No memory.", step="train"), ["error: step train: No memory."]),
         (CheckFailed("2 bad rows.", rows=("a", "b")), ["error: 2 bad rows.", "  a", "  b"]),
         (
-            CheckFailed("Many.", rows=[str(i) for i in range(25)]),
-            ["error: Many.", *(f"  {i}" for i in range(20)), "  … and 5 more"],
+            CheckFailed("Many.", rows=[*(f"size: {i}" for i in range(12)), "decodable: x"]),
+            [
+                "error: Many.",
+                *(f"  size: {i}" for i in range(10)),
+                "  … and 2 more of size",
+                "  decodable: x",
+            ],
         ),
     ],
 )
