@@ -60,7 +60,7 @@ def draw_fundus(rng: np.random.Generator, grade: int, size: int, camera: int, si
     inside = ramp(distance, 1.0, 0.975)
     if taken.cut:
         inside *= ramp(np.abs(y - eye.centre[1]) / eye.radius, 1 - taken.cut + 0.01, 1 - taken.cut - 0.01)
-    image *= (np.clip(light, 0.05, 1.5) * inside)[..., None]
+    image *= np.clip(light, 0.05, 1.5) * inside
     gain: Colour = tuple(value * rng.normal(1, 0.05) for value in taken.gain)  # type: ignore[assignment]
     blur = taken.blur * unit * rng.uniform(0.6, 1.3)
     return finish(
@@ -81,14 +81,15 @@ def _anatomy(rng: np.random.Generator, size: int, camera: Camera, side: int) -> 
 def _retina(rng: np.random.Generator, eye: Anatomy, x: Floats, y: Floats) -> Floats:
     """The red-orange ground, from pale to strongly pigmented, with the choroid's mottling."""
     pale = rng.uniform(0, 1)
-    base = np.asarray(
-        [0.86 - 0.16 * (1 - pale), 0.40 + 0.16 * pale + rng.normal(0, 0.02), 0.17 + 0.13 * pale], np.float32
-    )
-    image = np.empty((eye.size, eye.size, 3), np.float32)
+    base = (0.86 - 0.16 * (1 - pale), 0.40 + 0.16 * pale + rng.normal(0, 0.02), 0.17 + 0.13 * pale)
     mottle = 0.030 * smooth_noise(rng, eye.size, 7) + 0.018 * smooth_noise(rng, eye.size, 26)
     fine = 0.010 * smooth_noise(rng, eye.size, 90)
-    image[:] = base * (1 + (mottle + fine)[..., None] * np.asarray([0.8, 1.3, 1.3], np.float32))
-    return image
+    mottle += fine
+    planes = [
+        np.float32(value) * (1 + np.float32(depth) * mottle)
+        for value, depth in zip(base, (0.8, 1.3, 1.3), strict=True)
+    ]
+    return np.stack(planes)
 
 
 def _macula(rng: np.random.Generator, eye: Anatomy, image: Floats, x: Floats, y: Floats) -> None:

@@ -112,7 +112,7 @@ def _four(values: np.ndarray) -> tuple[int, int, int, int]:
 def draw_lesions(
     image: Floats, rng: np.random.Generator, eye: Anatomy, vessels: Vessels, shown: Findings
 ) -> None:
-    """Draw what lies in the retina onto ``image [H, W, 3]``, in place; beading is the vessels' own."""
+    """Draw what lies in the retina onto ``image [3, H, W]``, in place; beading is the vessels' own."""
     unit = eye.radius / 120
     size = eye.size
 

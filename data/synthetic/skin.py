@@ -90,15 +90,16 @@ def draw_lesion(rng: np.random.Generator, code: str, size: int, camera: int) -> 
 
 def _skin(rng: np.random.Generator, size: int) -> Floats:
     tone = rng.uniform(0, 1)
-    base = np.asarray([0.93 - 0.12 * tone, 0.73 - 0.15 * tone, 0.68 - 0.18 * tone], np.float32)
-    base += rng.normal(0, 0.015, 3).astype(np.float32)
-    image = np.empty((size, size, 3), np.float32)
+    base = np.asarray([0.93 - 0.12 * tone, 0.73 - 0.15 * tone, 0.68 - 0.18 * tone])
+    base = (base + rng.normal(0, 0.015, 3)).astype(np.float32)
     mottle = 0.022 * smooth_noise(rng, size, 6)
     furrows = 0.012 * np.abs(smooth_noise(rng, size, 36)) + 0.008 * smooth_noise(rng, size, 110)
-    image[:] = base
-    image += mottle[..., None] * np.asarray([0.6, 1.2, 1.1], np.float32)
-    image -= furrows[..., None]
-    return image
+    return np.stack(
+        [
+            value + np.float32(depth) * mottle - furrows
+            for value, depth in zip(base, (0.6, 1.2, 1.1), strict=True)
+        ]
+    )
 
 
 def _net(rng: np.random.Generator, size: int, cell: float, regular: float) -> Floats:
@@ -127,8 +128,8 @@ def _nv(scene: _Scene) -> None:
         middle = np.exp(-(((x - scene.x) ** 2 + (y - scene.y) ** 2) / (0.5 * scene.radius) ** 2))
         paint(image, (middle * shape * 0.5).astype(np.float32), tuple(brown * 0.6))
     if rng.random() < 0.6:
-        net = scene.net(rng.uniform(6, 9), 0.85)
-        paint(image, net * shape**2 * 0.55, tuple(brown * 0.55))
+        net = scene.net(rng.uniform(6, 9), rng.uniform(0.4, 0.65))
+        paint(image, net * shape**2 * rng.uniform(0.3, 0.5), tuple(brown * 0.6))
     else:
         globules = blank(scene.size)
         for _ in range(int(rng.integers(25, 60))):
@@ -147,7 +148,7 @@ def _mel(scene: _Scene) -> None:
     parts = (
         ((0.10, 0.075, 0.08), 0.85),
         ((0.62, 0.42, 0.30), 0.7),
-        ((0.34, 0.37, 0.47), 0.75),
+        ((0.38, 0.40, 0.46), 0.75),
         ((0.80, 0.66, 0.64), 0.6),
         ((0.66, 0.26, 0.24), 0.5),
     )
@@ -158,9 +159,9 @@ def _mel(scene: _Scene) -> None:
         colour, strength = parts[index]
         patch = blank(scene.size)
         blob(patch, rng, *scene.inside(0.75), scene.radius * rng.uniform(0.25, 0.6), rough=0.5)
-        paint(image, soften(patch, rng.uniform(2, 5) * scene.unit) * shape * strength, colour)
-    net = scene.net(rng.uniform(7, 13), 0.25) * ramp(smooth_noise(scene.rng, scene.size, 5), -0.3, 0.8)
-    paint(image, net * shape**2 * 0.65, tuple(brown * 0.35))
+        paint(image, soften(patch, rng.uniform(4, 10) * scene.unit) * shape * strength, colour)
+    net = scene.net(rng.uniform(7, 12), 0.1) * ramp(smooth_noise(scene.rng, scene.size, 5), -0.3, 0.8)
+    paint(image, net * shape**2 * rng.uniform(0.35, 0.6), tuple(brown * 0.4))
     marks = blank(scene.size)
     for _ in range(int(rng.integers(8, 30))):
         dot(marks, *scene.inside(1.0), rng.uniform(0.9, 3.2) * scene.unit, int(rng.integers(150, 255)))
@@ -198,14 +199,14 @@ def _bkl(scene: _Scene) -> None:
 def _bcc(scene: _Scene) -> None:
     rng, image = scene.rng, scene.image
     shape = scene.lesion(0.25, rng.uniform(3, 7))
-    paint(image, shape * rng.uniform(0.45, 0.7), (0.86, 0.62, 0.61))
+    paint(image, shape * rng.uniform(0.55, 0.85), (0.84, 0.56, 0.56))
     shine = ramp(smooth_noise(rng, scene.size, 9), 0.5, 1.6)
     paint(image, shine * shape * 0.45, (0.97, 0.88, 0.87))
     vessels = blank(scene.size)
     for _ in range(int(rng.integers(3, 6))):
         angle = rng.uniform(0, 2 * np.pi)
         x, y = scene.x + 0.95 * scene.radius * np.cos(angle), scene.y + 0.85 * scene.radius * np.sin(angle)
-        _tree(rng, vessels, x, y, angle + np.pi + rng.normal(0, 0.5), 1.0 * scene.radius, 2.4 * scene.unit, 3)
+        _tree(rng, vessels, x, y, angle + np.pi + rng.normal(0, 0.5), 1.0 * scene.radius, 1.9 * scene.unit, 3)
     stain(image, soften(vessels, 0.45 * scene.unit) * np.clip(shape * 1.3, 0, 1) * 0.9, (0.78, 0.28, 0.28))
     nests = blank(scene.size)
     if rng.random() < 0.75:
@@ -225,7 +226,7 @@ def _akiec(scene: _Scene) -> None:
     paint(image, shape * rng.uniform(0.5, 0.75), (0.83, 0.47, 0.43))
     patchy = ramp(smooth_noise(rng, scene.size, 8), -0.4, 1.2)
     paint(image, patchy * shape * 0.35, (0.72, 0.34, 0.32))
-    net = scene.net(rng.uniform(10, 14), 0.45)
+    net = scene.net(rng.uniform(10, 14), 0.15)
     stain(image, net * shape * 0.45, (0.82, 0.52, 0.50))
     follicles = blank(scene.size)
     for _ in range(int(rng.integers(14, 40))):
@@ -269,11 +270,11 @@ def _df(scene: _Scene) -> None:
     shape = scene.lesion(0.08, rng.uniform(6, 11), stretch=rng.uniform(0.85, 1.0))
     brown = np.asarray([0.66, 0.47, 0.37]) * rng.uniform(0.85, 1.1)
     paint(image, shape * 0.7, tuple(brown))
-    net = scene.net(rng.uniform(5.5, 8), 0.8)
+    net = scene.net(rng.uniform(5.5, 8), 0.5)
     paint(image, net * shape * 0.45, tuple(brown * 0.68))
     scar = blank(scene.size)
     blob(scar, rng, scene.x, scene.y, scene.radius * rng.uniform(0.35, 0.55), rough=0.3)
-    paint(image, soften(scar, 4 * scene.unit) * rng.uniform(0.65, 0.95), (0.96, 0.86, 0.81))
+    paint(image, soften(scar, rng.uniform(5, 9) * scene.unit) * rng.uniform(0.65, 0.95), (0.96, 0.86, 0.81))
     if rng.random() < 0.5:
         paint(image, shape * 0.18, (0.86, 0.44, 0.44))
 
@@ -308,7 +309,7 @@ def _tree(
 
 def _hairs(rng: np.random.Generator, image: Floats) -> None:
     """No hair, a few, or many; dark or fair."""
-    size = image.shape[0]
+    size = image.shape[1]
     count = int(rng.choice([0, 0, 3, 8, 16])) + int(rng.integers(0, 3))
     if not count:
         return
@@ -333,13 +334,14 @@ def _hairs(rng: np.random.Generator, image: Floats) -> None:
 
 def _light(rng: np.random.Generator, image: Floats, camera: int) -> None:
     """Fall-off to the corners, sometimes the dermatoscope's rim, a ruler, or a bubble in the gel."""
-    size = image.shape[0]
+    size = image.shape[1]
     x, y = grid(size)
     distance = np.hypot(x - size / 2, y - size / 2) / (size / 2)
     tilt = ((x - size / 2) * rng.normal(0, 0.06) + (y - size / 2) * rng.normal(0, 0.06)) / (size / 2)
-    image *= (rng.uniform(0.88, 1.06) * (1 - (0.05, 0.16, 0.1, 0.22)[camera] * distance**2 + tilt))[..., None]
+    fall = (0.05, 0.16, 0.1, 0.22)[camera]
+    image *= np.asarray(rng.uniform(0.88, 1.06) * (1 - fall * distance**2 + tilt), np.float32)
     if camera in (1, 3) and rng.random() < 0.5:
-        image *= ramp(distance, rng.uniform(1.15, 1.3), 1.1)[..., None]
+        image *= ramp(distance, rng.uniform(1.15, 1.3), 1.1)
     if camera == 2 and rng.random() < 0.5:
         ruler = blank(size)
         row = rng.uniform(0.9, 0.96) * size

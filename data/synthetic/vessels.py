@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from data.synthetic.canvas import Floats, blank, dot, polyline
 
+_STEPS = np.arange(400, dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
@@ -59,21 +61,24 @@ def draw_vessels(rng: np.random.Generator, eye: Anatomy, beaded: frozenset[int] 
     return Vessels(arteries, veins, tuple(courses))
 
 
-def wiggle(rng: np.random.Generator, count: int, strength: float) -> Floats:
-    """A smooth sideways wander ``[count]`` that starts at nothing."""
-    steps = rng.normal(0, 1, count)
-    walk = np.convolve(np.cumsum(np.convolve(steps, np.ones(7) / 7, "same")), np.ones(5) / 5, "same")
-    return np.asarray((walk - walk[0]) * strength, np.float32)
+def wander(rng: np.random.Generator, count: int, strength: float) -> Floats:
+    """A smooth sideways wander ``[count]`` that starts at nothing: two waves of random length and phase."""
+    a, b, p, q, u, w = rng.random(6)
+    t = _STEPS[:count]
+    first = np.sin((0.10 + 0.15 * u) * t + 6.283 * p) - np.sin(6.283 * p)
+    second = np.sin((0.35 + 0.3 * w) * t + 6.283 * q) - np.sin(6.283 * q)
+    return np.asarray(strength * ((0.5 + a) * first + 0.5 * (0.5 + b) * second), np.float32)
 
 
 def curve(rng: np.random.Generator, x: float, y: float, angle: float, length: float, bend: float) -> Floats:
     """A wandering line ``[N, 2]`` from a point in a direction."""
-    count = max(8, int(length / 3))
-    turn = angle + np.linspace(0, bend, count) + wiggle(rng, count, 0.08)
+    count = min(len(_STEPS), max(8, int(length / 3)))
+    turn = angle + _STEPS[:count] * (bend / count) + wander(rng, count, 0.16)
     step = length / count
-    return np.stack([x + np.cumsum(np.cos(turn)) * step, y + np.cumsum(np.sin(turn)) * step], 1).astype(
-        np.float32
-    )
+    course = np.empty((count, 2), np.float32)
+    course[:, 0] = x + np.cumsum(np.cos(turn)) * step
+    course[:, 1] = y + np.cumsum(np.sin(turn)) * step
+    return course
 
 
 def _arcade(rng: np.random.Generator, eye: Anatomy, up: int, shift: float) -> Floats:
@@ -83,7 +88,7 @@ def _arcade(rng: np.random.Generator, eye: Anatomy, up: int, shift: float) -> Fl
     away = -eye.side * (1.75 * eye.radius) * t
     rise = up * reach * np.sqrt(np.minimum(t * 1.9, 1)) * (1 - 0.35 * np.maximum(t - 0.6, 0))
     x = eye.disc[0] + away + eye.side * 0.1 * eye.radius * np.sin(np.pi * np.minimum(t * 3, 1))
-    y = eye.disc[1] + rise + wiggle(rng, len(t), 0.012 * eye.radius)
+    y = eye.disc[1] + rise + wander(rng, len(t), 0.014 * eye.radius)
     return np.stack([x, y], 1).astype(np.float32)
 
 
@@ -117,20 +122,22 @@ def _trunk(
 def _branches(
     rng: np.random.Generator, eye: Anatomy, mask: NDArray[np.uint8], course: Floats, width: float, depth: int
 ) -> None:
-    if width < 0.45 or depth < 0:
-        return
-    for index in range(int(rng.integers(4, 7)), len(course) - 2, int(rng.integers(5, 8))):
+    start = int(rng.integers(4, 8))
+    for index in range(start, len(course) - 3, int(rng.integers(7, 11))):
         x, y = (float(value) for value in course[index])
-        ahead = course[index + 1] - course[index]
-        if np.hypot(x - eye.centre[0], y - eye.centre[1]) > eye.radius:
-            continue
-        turn = rng.choice((-1, 1)) * rng.uniform(0.5, 1.1)
+        if np.hypot(x - eye.centre[0], y - eye.centre[1]) > 0.98 * eye.radius:
+            break
+        ahead = course[index + 2] - course[index]
+        turn = rng.choice((-1, 1)) * rng.uniform(0.45, 1.0)
         angle = float(np.arctan2(ahead[1], ahead[0])) + turn
-        branch = curve(rng, x, y, angle, rng.uniform(0.2, 0.5) * eye.radius, -0.5 * turn)
+        branch = curve(rng, x, y, angle, rng.uniform(0.25, 0.65) * eye.radius, -0.7 * turn)
         branch = _outside_fovea(eye, branch)
-        if len(branch) > 3:
-            polyline(mask, branch, width)
-            _branches(rng, eye, mask, branch, width * 0.6, depth - 1)
+        if len(branch) > 4:
+            half = len(branch) // 2
+            polyline(mask, branch[: half + 1], width)
+            polyline(mask, branch[half:], 0.65 * width)
+            if depth > 0 and width > 0.6:
+                _branches(rng, eye, mask, branch, width * 0.6, depth - 1)
 
 
 def _outside_fovea(eye: Anatomy, course: Floats) -> Floats:
