@@ -34,7 +34,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_commands_exist(document: Path) -> None:
     for line in _commands(document):
-        for command in re.findall(r"(?:^|[\s(/])retiderm ((?:[a-z][a-z-]* ?)+)", line):
+        for command in re.findall(r"(?:^|&& |; |\| )\s*(?:\S*/)?retiderm ((?:[a-z][a-z-]* ?)+)", line):
             assert _known(tuple(command.split())), f"{document.name}: retiderm {command}"
 
 
