@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from data.errors import IntegrityError, RegistryError
+from data.errors import IntegrityError, ParityError, RegistryError
 from data.files import canonical_json, sha256_file
 from data.paths import home
 from serving.core.bundle import Bundle
 from serving.core.pointer import check_name
 
 from .page import scalar_metrics, task_page, version_page
+from .proofs import unproved
 from .store import copy_bundle, log_file, log_json, mlflow_errors, pages
 from .version import CHAMPION, Version
 
@@ -88,6 +89,7 @@ class Registry:
         The version appears last, after its files were read back and compared: a crash leaves no version.
 
         Raises:
+            ParityError: the bundle lacks a proof that what serves is what was trained.
             IntegrityError: what came back from the store is not what was sent.
             RegistryError: MLflow refused.
         """
@@ -95,6 +97,12 @@ class Registry:
         known = self._by_digest(task, bundle.digest)
         if known is not None:
             return known
+        missing = unproved(bundle.card)
+        if missing:
+            raise ParityError(
+                f"The bundle of {task} can't be registered: {' '.join(missing)}",
+                hint="Export it again with all its proofs.",
+            )
         bundle.verify()
         with mlflow_errors(f"registering a version of {task}"):
             run = run_id or self._new_run(task)
@@ -217,6 +225,12 @@ class Registry:
     def bundle_path(self, version: Version) -> Path:
         """Where the verified bundle of a version lies on this machine."""
         return self.bundle(version).root
+
+    def page(self, version: Version) -> str:
+        """The Markdown that MLflow shows for a version."""
+        with mlflow_errors(f"reading the page of {version.task} version {version.version}"):
+            found = self.client.get_model_version(version.task, version.version)
+        return str(found.description or "")
 
     def artifact_uri(self, version: Version) -> str:
         """Where MLflow keeps a version's bundle: a path, ``s3://``, ``gs://``, ``mlflow-artifacts:/`` …"""

@@ -21,6 +21,7 @@ from serving.core.bundle import Bundle, Card
 
 from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
 from .ledger import Ledger, whoami
+from .proofs import unproved
 from .version import APPROVED, CHALLENGER, Version
 
 if TYPE_CHECKING:
@@ -171,12 +172,12 @@ def judge(
     except IntegrityError as error:
         raise RegistryError(f"{version.task} version {version.version} can't be judged: {error}") from error
     card = bundle.card
-    refusals += _parity(card) + _licence(card, rules) + (_calibration(card) if rules.calibrated else [])
+    refusals += unproved(card) + _licence(card, rules) + (_calibration(card) if rules.calibrated else [])
     line = _line(version, champion)
     if line == "champion itself":
         grounds.append("It is the champion already.")
     elif line == "same test set" and champion is not None:
-        found = _against(registry, version, bundle, champion, rules, dataset)
+        found = against(registry, version, bundle, champion, rules, dataset)
         if isinstance(found, str):
             refusals.append(found)
         else:
@@ -288,7 +289,7 @@ def _line(version: Version, champion: Version | None) -> Line:
     return "same test set" if champion.test_digest == version.test_digest else "new test set"
 
 
-def _against(
+def against(
     registry: Registry,
     version: Version,
     bundle: Bundle,
@@ -296,7 +297,7 @@ def _against(
     rules: GateRules,
     dataset: Dataset | None,
 ) -> list[Comparison] | str:
-    """The comparisons, or why there can be none."""
+    """The comparisons with the champion on the same test images, or a sentence why there can be none."""
     try:
         champions = registry.bundle(champion)
         ours = _predictions(registry, version, bundle, dataset)
@@ -356,17 +357,6 @@ def rescore(bundle: Bundle, dataset: Dataset) -> Predictions:
         return predict(runtime, dataset, "test", card=bundle.card)
     finally:
         runtime.close()
-
-
-def _parity(card: Card) -> list[str]:
-    if not card.parity:
-        return ["Parity was not checked: the export must show that ONNX, Grad-CAM and serving agree."]
-    failed = [
-        str(name)
-        for name, value in card.parity.items()
-        if value is False or (isinstance(value, Mapping) and value.get("passed") is False)
-    ]
-    return [f"Parity failed: {', '.join(failed)}."] if failed else []
 
 
 def _licence(card: Card, rules: GateRules) -> list[str]:

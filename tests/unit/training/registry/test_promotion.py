@@ -14,7 +14,7 @@ from data.paths import Home
 from serving.core.bundle import Bundle
 from serving.core.pointer import pointer_file, read_pointer
 from training.registry.client import Registry
-from training.registry.gate import approve, judge
+from training.registry.gate import GateRules, approve, judge
 from training.registry.ledger import Ledger
 from training.registry.locks import locked
 from training.registry.promotion import promote, rollback
@@ -112,10 +112,8 @@ def test_what_serves_already_changes_nothing(registry: Registry, make: Any) -> N
 def test_only_what_the_gate_accepted_is_promoted(registry: Registry, make: Any, home: Home) -> None:
     with pytest.raises(RegistryError, match="has not judged"):
         promote(registry, make())
-    refused = make(parity={})
-    from training.registry.gate import GateRules
-
-    assert judge(registry, refused, GateRules()).decision == "refuse"
+    refused = make()
+    assert judge(registry, refused, GateRules(floors={"auc": 0.9})).decision == "refuse"
     # A tag set by hand doesn't count: the ledger does.
     registry.set_tag(refused, "gate.decision", "accept")
     with pytest.raises(RegistryError, match="The gate refused"):
@@ -132,8 +130,6 @@ def test_a_decision_against_another_champion_is_stale(registry: Registry, make: 
 
 
 def test_approval_by_command_and_by_tag(registry: Registry, make: Any, home: Home) -> None:
-    from training.registry.gate import GateRules
-
     rules = GateRules(floors={"auc": 0.7}, requires_approval=True)
     one = make()
     decision = judge(registry, one, rules)

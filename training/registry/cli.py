@@ -1,0 +1,447 @@
+"""``retiderm models``: look at versions, decide which serves, and see that history is whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from data.errors import RegistryError
+
+if TYPE_CHECKING:
+    from .client import Registry
+    from .gate import GateDecision
+    from .version import Version
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Task = Annotated[str, typer.Argument(help="The task, for example dr_grading.")]
+Ref = Annotated[
+    str,
+    typer.Argument(help="A version: its number, an alias (champion, challenger, previous) or its digest."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
+Who = Annotated[str | None, typer.Option("--who", help="Who decides; your user name when not given.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="The canonical dataset, where stored test predictions are missing."),
+]
+
+
+@app.callback()
+def models() -> None:
+    """Versions of models: list, compare, approve, promote, roll back, verify.
+
+    \b
+    What is there, and what serves:
+      retiderm models list
+      retiderm models show dr_grading champion
+      retiderm models history dr_grading
+
+    \b
+    Change what serves:
+      retiderm models promote dr_grading 3
+      retiderm models rollback dr_grading --why "worse on the new camera"
+
+    \b
+    After a crash, or when in doubt:
+      retiderm models verify
+      retiderm models reconcile
+    """
+
+
+@app.command("list")
+def list_(
+    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None, as_json: Json = False
+) -> None:
+    """List every version of every task, newest first.
+
+    Example: retiderm models list dr_grading --json
+    """
+    registry = _registry()
+    tasks = [task] if task else registry.tasks()
+    versions = [version for name in tasks for version in registry.versions(name)]
+    if as_json:
+        _print_json([version.to_dict() for version in versions])
+        return
+    if not versions:
+        typer.echo("The registry has no version yet. Train one: retiderm run dr_grading --data SOURCE.")
+        return
+    from .view import versions_table
+
+    Console().print(versions_table(versions))
+
+
+@app.command()
+def show(task: Task, version: Ref = "champion", as_json: Json = False) -> None:
+    """Show a version's page: metrics with intervals, data, licence, intended use, the gate's report.
+
+    Example: retiderm models show skin_lesion 2
+    """
+    registry = _registry()
+    found = registry.get(task, version)
+    bundle = registry.bundle(found)
+    if as_json:
+        where = str(bundle.root)
+        _print_json({**found.to_dict(), "bundle": where, "card": bundle.card.to_dict()})
+        return
+    from .view import print_page
+
+    print_page(Console(), found, registry.page(found))
+
+
+@app.command()
+def compare(
+    task: Task,
+    candidate: Ref = "challenger",
+    champion: Annotated[str, typer.Argument(help="The version to compare with.")] = "champion",
+    metric: Annotated[str, typer.Option(help="auc, accuracy, balanced_accuracy, kappa, nll or ece.")] = "auc",
+    margin: Annotated[float, typer.Option(help="How much worse would be acceptable.")] = 0.01,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions: their test metrics, and where they were judged on the same test images, a paired
+    bootstrap of the difference.
+
+    \b
+    Examples:
+      retiderm models compare dr_grading
+      retiderm models compare dr_grading 4 2 --metric kappa
+    """
+    from .gate import GateRules, against
+
+    registry = _registry()
+    one, other = registry.get(task, candidate), registry.get(task, champion)
+    found: list[Any] | str = "They were judged on different test images, so no paired comparison is possible."
+    if one.test_digest == other.test_digest:
+        rules = GateRules(metric=metric, margin=margin)
+        found = against(registry, one, registry.bundle(one), other, rules, _dataset(data))
+    pairs = [] if isinstance(found, str) else found
+    if as_json:
+        _print_json(
+            {
+                "candidate": one.to_dict(),
+                "champion": other.to_dict(),
+                "comparisons": [item.to_dict() for item in pairs],
+                "note": found if isinstance(found, str) else None,
+            }
+        )
+        return
+    from .view import compare_table, print_comparisons
+
+    console = Console()
+    console.print(compare_table(one, other))
+    if isinstance(found, str):
+        console.print(found, markup=False)
+    print_comparisons(console, pairs)
+
+
+@app.command("import")
+def import_(
+    task: Annotated[str, typer.Option("--task", help="The task, or a task file.")],
+    weights: Annotated[
+        Path, typer.Option("--weights", help="ONNX, TorchScript, safetensors or a torch state dict.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="The canonical dataset to calibrate and judge it on.")],
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="The timm model of a state dict, e.g. resnet50.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="The order of its outputs, by class name; the task's when not given."),
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="The licence of the weights.")] = "",
+    forbids: Annotated[
+        str, typer.Option("--forbids", help="Uses that the licence forbids, e.g. commercial.")
+    ] = "",
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Normalisation of its input, 0 to 1 scale: r,g,b.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="As --mean.")] = None,
+    output: Annotated[str | None, typer.Option("--output", help="An ONNX file's output to take.")] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="The model gives probabilities, not logits.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the code inside a TorchScript file. Only if you trust it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take in a model that was trained elsewhere, through the same proofs, evaluation and gate as our own.
+
+    \b
+    Examples:
+      retiderm models import --task dr_grading --weights old.pth --architecture resnet50 --data DATASET
+      retiderm models import --task skin_lesion --weights model.onnx --mean .485,.456,.406 \\
+        --std .229,.224,.225 --classes mel,nv,bcc,akiec,bkl,df,vasc --data DATASET
+    """
+    from .importer import Foreign, import_model
+
+    foreign = Foreign(
+        weights=weights,
+        architecture=architecture,
+        classes=_words(classes),
+        licence=licence,
+        forbids=_words(forbids) or (),
+        mean=_triple(mean, "--mean"),
+        std=_triple(std, "--std"),
+        output=output,
+        probabilities=probabilities,
+        trust=trust,
+    )
+    version, decision = import_model(_registry(), task, foreign, data)
+    _print_judged(version, decision, as_json)
+    if not as_json and decision.accepted:
+        typer.echo(f"Let it serve: retiderm models promote {version.task} {version.version}")
+
+
+@app.command()
+def approve(
+    task: Task, version: Ref = "challenger", why: Why = "", who: Who = None, as_json: Json = False
+) -> None:
+    """Approve a version, where the task requires that a person does. Then promote it.
+
+    Example: retiderm models approve dr_grading 3 --why "read 40 cases with Dr. B"
+    """
+    from .gate import approve as give
+
+    registry = _registry()
+    found = give(registry, registry.get(task, version), why=why, who=who)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        typer.echo(f"{task} version {found.version} is approved by {found.approved_by}.")
+
+
+@app.command()
+def promote(
+    task: Task,
+    version: Ref = "challenger",
+    why: Why = "",
+    who: Who = None,
+    judge: Annotated[bool, typer.Option("--judge", help="Ask the gate again first.")] = False,
+    task_file: Annotated[
+        Path | None,
+        typer.Option("--task-file", help="Whose gate to judge by, where it is not the package's."),
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Let a version serve that the gate accepted. All of it happens, or nothing.
+
+    \b
+    Examples:
+      retiderm models promote dr_grading            (the challenger)
+      retiderm models promote dr_grading 3 --judge  (the champion has changed since it was judged)
+    """
+    from .promotion import promote as carry_out
+
+    registry = _registry()
+    found = registry.get(task, version)
+    if judge:
+        from .gate import judge as ask
+
+        decision = ask(registry, found, _rules(found, task_file), dataset=_dataset(data))
+        if not as_json:
+            from .view import print_decision
+
+            print_decision(Console(), decision)
+    _print_promotion(carry_out(registry, found, why=why, who=who), as_json)
+
+
+@app.command()
+def rollback(
+    task: Task,
+    to: Annotated[
+        str | None, typer.Option("--to", help="A version that has served; the previous one when not given.")
+    ] = None,
+    why: Why = "",
+    who: Who = None,
+    as_json: Json = False,
+) -> None:
+    """Go back to what served before. A second rollback comes forward again.
+
+    Example: retiderm models rollback dr_grading --why "too many retakes"
+    """
+    from .promotion import rollback as carry_out
+
+    _print_promotion(carry_out(_registry(), task, to=to, why=why, who=who), as_json)
+
+
+@app.command()
+def history(
+    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every entry of the ledger, not only what served.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What served when, who decided it and why; from the ledger.
+
+    Example: retiderm models history dr_grading
+    """
+    from .ledger import Ledger
+    from .state import history as rows_of
+
+    entries = Ledger().entries()
+    if all_:
+        chosen = [entry for entry in entries if task is None or entry.task == task]
+        if as_json:
+            _print_json([entry.to_dict() for entry in chosen])
+        else:
+            for entry in chosen:
+                typer.echo(
+                    f"{entry.seq:5} {entry.time[:19]} {entry.event:9} {entry.task} {entry.version} "
+                    f"{entry.data.get('step', '')} {entry.who} {entry.why}".rstrip()
+                )
+        return
+    rows = rows_of(entries, task)
+    if as_json:
+        _print_json([row.to_dict() for row in rows])
+    elif not rows:
+        typer.echo("Nothing has served yet.")
+    else:
+        from .view import history_table
+
+        Console().print(history_table(rows))
+
+
+@app.command()
+def verify(
+    task: Annotated[
+        str | None, typer.Argument(help="Only this task's state; the ledger is checked whole.")
+    ] = None,
+    bundles: Annotated[bool, typer.Option(help="Read every version's files as well.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Check that the history is whole, that nothing is half done, and that what serves is what was promoted.
+
+    Exits 1 when anything is wrong; changes nothing. Example: retiderm models verify
+    """
+    from .verify import verify as look
+
+    findings = look(_registry(), task, bundles=bundles)
+    if as_json:
+        _print_json({"ok": not findings, "findings": [item.to_dict() for item in findings]})
+    elif findings:
+        from .view import print_findings
+
+        print_findings(Console(), findings)
+    else:
+        typer.echo("All is well: ledger, aliases, what serves" + (", every bundle." if bundles else "."))
+    raise typer.Exit(1 if findings else 0)
+
+
+@app.command()
+def reconcile(
+    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    new_ledger: Annotated[
+        bool,
+        typer.Option("--new-ledger", help="Set a damaged ledger aside and begin a new one. Needs --why."),
+    ] = False,
+    why: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Finish or undo what a crash left half done, and put back what was changed by hand.
+
+    Exits 1 when something could not be put right. Example: retiderm models reconcile --dry-run
+    """
+    from .ledger import Ledger
+    from .reconcile import adopt
+    from .reconcile import reconcile as mend
+
+    registry, found = _registry(), []
+    if new_ledger:
+        if not why:
+            raise RegistryError("A ledger is not set aside without a reason.", hint="Add --why.")
+        ledger = Ledger()
+        aside = ledger.retire(why)
+        found += adopt(registry, ledger, why=why)
+        if not as_json:
+            typer.echo(f"The old ledger is in {aside.name}, beside the new one.")
+    found += mend(registry, task, dry_run=dry_run)
+    if as_json:
+        _print_json([item.to_dict() for item in found])
+    elif not found:
+        typer.echo("Nothing to do.")
+    else:
+        for item in found:
+            mark = "would " if dry_run else "" if item.done else "NOT "
+            typer.echo(f"{mark}done: {item.task}: {item.message}")
+    if not dry_run and any(not item.done for item in found):
+        raise typer.Exit(1)
+
+
+def _registry() -> Registry:
+    from .client import Registry
+
+    return Registry()
+
+
+def _dataset(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from data.dataset import Dataset
+
+    return Dataset.open(path)
+
+
+def _rules(version: Version, task_file: Path | None) -> Any:
+    """The rules that a version was judged by, or those of its task."""
+    from training.task import load_task
+
+    from .gate import GateRules
+    from .ledger import Ledger
+    from .state import last_gate
+
+    if task_file is None:
+        entry = last_gate(Ledger().entries(), version.task, version.digest)
+        if entry is not None:
+            return GateRules.from_dict(entry.data["rules"])
+    return GateRules.of(load_task(task_file or version.task).gate)
+
+
+def _print_judged(version: Version, decision: GateDecision, as_json: bool) -> None:
+    if as_json:
+        _print_json({"version": version.to_dict(), "gate": decision.to_dict()})
+        return
+    from .view import print_decision, versions_table
+
+    console = Console()
+    console.print(versions_table([version]))
+    print_decision(console, decision)
+
+
+def _print_promotion(done: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(done.to_dict())
+    elif not done.changed:
+        typer.echo(f"{done.task} version {done.version} serves already.")
+    else:
+        before = f", before it version {done.before}" if done.before else ""
+        typer.echo(f"{done.task} version {done.version} serves now ({', '.join(done.targets)}){before}.")
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
+
+
+def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    from data.errors import UsageError
+
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} is {text!r}.", hint="Give three numbers: .485,.456,.406") from None
+    return red, green, blue
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
