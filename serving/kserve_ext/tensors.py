@@ -139,7 +139,7 @@ class Outputs:
             raise RequestError(
                 f"There is no output {', '.join(unknown)}; there are {', '.join(self._items)}."
             )
-        items = {name: item for name, item in self._items.items() if not wanted or name in wanted}
+        items = {name: self._items[name] for name in wanted or self._items}
         identifier = request.id or str(uuid.uuid4())
         if request.from_grpc:
             return _message(request, items, identifier, version, parameters)
