@@ -7,7 +7,9 @@ Each subcommand lives beside the code that it calls. Only the one that is asked 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,12 +69,10 @@ COMMANDS: dict[str, Mount] = {
 
 _HELP = """From labelled photographs of retinas and skin to checked, calibrated, explained answers.
 
-\b
-A first look, with made-up images (about 4 minutes on two cores):
+\bA first look, with made-up images (about 4 minutes on two cores):
   retiderm demo
 
-\b
-Your own images, then serve what the gate accepted and ask it:
+\bYour own images, then serve what the gate accepted and ask it:
   retiderm run dr_grading --data aptos:/data/aptos2019
   retiderm serve &
   retiderm predict eye.jpg --task dr_grading --explain why.png
@@ -130,6 +130,9 @@ def _stub() -> None:
 
 def _mount(app: typer.Typer, name: str, mount: Mount) -> None:
     sub: typer.Typer = importlib.import_module(mount.module).app
+    for command in sub.registered_commands:
+        if command.help is None and command.callback is not None:
+            command.help = reflow(command.callback.__doc__ or "")
     if not mount.single:
         app.add_typer(sub, name=name, help=mount.help, no_args_is_help=True, rich_help_panel=mount.panel)
         return
@@ -140,6 +143,18 @@ def _mount(app: typer.Typer, name: str, mount: Mount) -> None:
             app.registered_commands.append(command)
             return
     raise AssertionError(f"{mount.module} has no command {name!r}")
+
+
+def reflow(text: str) -> str:
+    """A docstring with each paragraph on one line: typer would keep its line breaks in a narrower window.
+
+    Paragraphs that begin with ``\\b``, and lists, stay as they are.
+    """
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    return "\n\n".join(
+        paragraph if re.search(r"^(\x08|\s|-)", paragraph, re.MULTILINE) else " ".join(paragraph.split())
+        for paragraph in paragraphs
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

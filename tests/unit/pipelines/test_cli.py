@@ -111,3 +111,8 @@ def test_a_missing_part_says_which_extra(
         cli.main(["run", "x"])
     assert ended.value.code == 2
     assert "retiderm[pipelines]" in capsys.readouterr().err
+
+
+def test_help_texts_fill_the_window() -> None:
+    text = "First.\n\n    Two lines\n    of one.\n\n    - a\n    - b\n    \n    \x08as it\n    is\n    "
+    assert cli.reflow(text) == "First.\n\nTwo lines of one.\n\n- a\n- b\n\n\x08as it\nis"

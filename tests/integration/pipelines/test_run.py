@@ -1,0 +1,232 @@
+"""``retiderm run`` from a source to a served model, on drawn images and a tiny network, and all its ends.
+
+One home for the whole file, so that later tests find what earlier ones promoted: they run in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+
+from data.paths import Home
+from pipelines.classifier import NEVER_CACHED, STEPS
+from pipelines.result import SCHEMA
+from serving.core.bundle import Bundle
+from serving.core.pointer import read_pointer
+
+SOURCE = "synthetic-fundus?n=150&size=128&seed=1"
+TINY = [
+    "--backbone=test_resnet",
+    "--set=weights=none",
+    "--set=input_size=64",
+    "--set=train.epochs=1",
+    "--set=train.batch_size=16",
+]
+NO_FLOORS = ["--set=gate.floors={}"]
+
+
+class Place:
+    """A home, and ``retiderm run`` in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.out = root.parent / "out.json"
+        self.environment = {**os.environ, "RETIDERM_HOME": str(root), "OMP_NUM_THREADS": "2"}
+
+    def command(self, source: str, *options: str) -> list[str]:
+        line = [sys.executable, "-m", "pipelines.cli", "run", "dr_grading", "--data", source]
+        return [*line, "--json", str(self.out), *options]
+
+    def run(self, source: str, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        self.out.unlink(missing_ok=True)
+        done = subprocess.run(
+            self.command(source, *options),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done, self.result() if self.out.is_file() else {}
+
+    def result(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.out.read_text())
+        jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(value)
+        return value
+
+    def champion(self) -> str | None:
+        pointer = read_pointer(self.home.serving, "dr_grading")
+        return pointer.version if pointer else None
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("run") / "var")
+
+
+@pytest.fixture(scope="module")
+def first(place: Place) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    return place.run(SOURCE, *TINY, *NO_FLOORS)
+
+
+def test_a_source_becomes_a_served_model(place: Place, first: Any) -> None:
+    done, value = first
+    assert done.returncode == 0, done.stderr
+    assert (value["status"], value["promoted"], value["version"]) == ("completed", True, "1")
+    assert [step["status"] for step in value["steps"]] == ["done"] * len(STEPS)
+    assert all(step["seconds"] > 0 for step in value["steps"])
+    assert value["synthetic"] is True
+    assert value["backbone"] == "test_resnet"
+    pointer = read_pointer(place.home.serving, "dr_grading")
+    assert pointer is not None
+    assert pointer.digest == value["bundle_digest"]
+    card = Bundle.open(pointer.folder(place.home.serving)).card
+    assert (card.dataset.digest, card.dataset.test_digest) == (value["dataset_digest"], value["test_digest"])
+    assert card.dataset.synthetic
+
+
+def test_it_tells_each_step_and_the_outcome(first: Any) -> None:
+    done, _ = first
+    for number, name in enumerate(STEPS, 1):
+        assert f"✓ {number:>2}/10 {name}" in done.stderr
+    assert "epoch" in done.stderr.lower()
+    assert "promoted: dr_grading version 1 is champion" in done.stdout
+    assert "synthetic images: these figures say nothing about patients" in done.stdout
+    assert "KFP Executor" not in done.stderr
+
+
+def test_the_same_again_comes_from_the_cache(place: Place, first: Any) -> None:
+    done, value = place.run(SOURCE, *TINY, *NO_FLOORS)
+    assert done.returncode == 0, done.stderr
+    cached = {step["name"] for step in value["steps"] if step["cached"]}
+    assert cached == set(STEPS) - NEVER_CACHED
+    before = first[1]
+    for key in ("version", "bundle_digest", "dataset_digest", "test_digest", "metrics", "calibration"):
+        assert value[key] == before[key], key
+    assert value["promoted"]
+    assert value["seconds"] < before["seconds"]
+
+
+def test_a_refusal_is_a_result(place: Place, first: Any) -> None:
+    done, value = place.run(
+        SOURCE, *TINY, "--seed=5", "--set=gate.margin.loss=0", "--set=gate.allowed_use=[x]"
+    )
+    assert done.returncode == 0, done.stderr
+    if value["status"] == "completed":
+        pytest.skip("the other seed's model happened to be better")
+    assert value["status"] == "refused"
+    assert value["gate"]["decision"] == "refuse"
+    assert value["gate"]["reasons"]
+    assert not value["promoted"]
+    assert [step["status"] for step in value["steps"][-2:]] == ["skipped", "skipped"]
+    assert "refused: dr_grading version 2" in done.stdout
+    assert place.champion() == "1"
+
+
+def test_another_recipe_keeps_the_dataset(place: Place, first: Any) -> None:
+    """And ``--no-promote`` leaves what serves alone."""
+    done, value = place.run(
+        "synthetic-fundus?n=150&size=128&seed=1", *TINY, "--set=train.lr=0.002", *NO_FLOORS, "--no-promote"
+    )
+    assert done.returncode == 0, done.stderr
+    steps = {step["name"]: step["status"] for step in value["steps"]}
+    assert (steps["ingest"], steps["train"]) == ("cached", "done")
+    assert not value["promoted"]
+    assert place.champion() == "1"
+
+
+def test_a_failed_check_names_the_rows(place: Place, tmp_path: Path) -> None:
+    from data.dataset import Head
+    from data.sources import open_source
+
+    head = Head("grade", ("no_dr", "mild", "moderate", "severe", "proliferative"))
+    source = open_source("synthetic-fundus?n=40&size=160", task="dr_grading", heads=[head])
+    for number, sample in enumerate(source.samples([head])):
+        folder = tmp_path / str(sample.labels["grade"])
+        folder.mkdir(exist_ok=True)
+        content = sample.read()
+        (folder / f"{number:03}.jpg").write_bytes(content[: len(content) // 2] if number == 7 else content)
+    done, value = place.run(f"folders:{tmp_path}", *TINY)
+    assert done.returncode == 1
+    assert value["status"] == "failed"
+    assert value["error"]["step"] == "validate"
+    assert value["error"]["code"] == "check_failed"
+    assert any("007.jpg" in row for row in value["error"]["rows"])
+    assert "error: step validate: The data check failed" in done.stderr
+    assert "007.jpg" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_source_that_is_not_one_is_told_before_anything_runs(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    done, value = place.run(f"medmnist:{tmp_path / 'broken.npz'}")
+    assert done.returncode == 1
+    assert value == {}
+    assert done.stderr.startswith("error: ")
+
+
+def test_an_error_in_training_is_the_real_one(place: Place, first: Any) -> None:
+    done, value = place.run(SOURCE, *TINY, "--backbone=resnet5000")
+    assert done.returncode == 1
+    assert (value["status"], value["error"]["step"], value["error"]["code"]) == ("failed", "train", "task")
+    assert "error: step train: timm has no backbone 'resnet5000'." in done.stderr
+    assert "hint: Near:" in done.stderr
+
+
+LONG = [*TINY, "--set=train.epochs=40", "--set=train.early_stop=0", "--seed=9", *NO_FLOORS, "--no-promote"]
+
+
+def start_training(place: Place, seen: Path) -> subprocess.Popen[bytes]:
+    """A long run, given back when it has trained for a few epochs."""
+    with seen.open("wb") as stream:
+        process = subprocess.Popen(
+            place.command(SOURCE, *LONG), env=place.environment, stdout=stream, stderr=stream
+        )
+    until = time.monotonic() + 120
+    while not list((place.home.runs / "work").glob("*/checkpoint*")):
+        assert process.poll() is None, seen.read_text()
+        assert time.monotonic() < until, seen.read_text()
+        time.sleep(0.1)
+    return process
+
+
+def gone(children: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(children, timeout=10)
+    return not alive
+
+
+def test_ctrl_c_ends_every_process_and_says_so(place: Place, first: Any, tmp_path: Path) -> None:
+    place.out.unlink(missing_ok=True)
+    process = start_training(place, tmp_path / "seen")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert gone(children)
+    value = place.result()
+    assert value["status"] == "interrupted"
+    assert value["error"]["step"] == "train"
+
+
+def test_a_killed_run_goes_on_where_it_was(place: Place, first: Any, tmp_path: Path) -> None:
+    process = start_training(place, tmp_path / "seen")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert gone(children), "the step's process outlived its runner"
+    done, value = place.run(SOURCE, *LONG)
+    assert done.returncode == 0, done.stderr
+    steps = {step["name"]: step["status"] for step in value["steps"]}
+    assert (steps["ingest"], steps["validate"], steps["train"]) == ("cached", "cached", "done")
+    assert "resum" in done.stderr.lower()
+    assert not list((place.home.runs / "work").glob("*/checkpoint*"))
