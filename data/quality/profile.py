@@ -108,7 +108,13 @@ PROFILES: Mapping[str, QualityProfile] = MappingProxyType(
             ),
             # 28 px sets: only a gross blur shows there, and half of a picture may be surround.
             QualityProfile(
-                "thumbnail", measure_size=28, min_side=16, min_exposure=12.0, max_dark=0.75, max_bright=0.75
+                "thumbnail",
+                measure_size=28,
+                min_side=16,
+                min_sharpness=0.49,
+                min_exposure=12.0,
+                max_dark=0.75,
+                max_bright=0.75,
             ),
             QualityProfile("photo"),
         )
