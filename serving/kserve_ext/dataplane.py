@@ -115,7 +115,7 @@ def read_binary(body: bytes, header: str | None, model_name: str) -> InferReques
     return InferRequest(
         model_name=model_name,
         request_id=identifier,
-        parameters=_parameters(document, "parameters"),
+        parameters=_parameters(document, "of the request"),
         infer_inputs=inputs,
         request_outputs=outputs or None,
     )
@@ -133,13 +133,13 @@ def _input(item: Any, i: int) -> InferInput:
     data = item.get("data")
     if data is not None and not isinstance(data, list):
         raise RequestError(f"{where}.data is not a list.")
-    return InferInput(name, shape, datatype, data=data, parameters=_parameters(item, where))
+    return InferInput(name, shape, datatype, data=data, parameters=_parameters(item, f"of {where}"))
 
 
 def _output(item: Any, i: int) -> RequestedOutput:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise RequestError(f"outputs.{i} needs a name.")
-    return RequestedOutput(item["name"], parameters=_parameters(item, f"outputs.{i}"))
+    return RequestedOutput(item["name"], parameters=_parameters(item, f"of outputs.{i}"))
 
 
 def _parameters(item: dict[str, Any], where: str) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def _parameters(item: dict[str, Any], where: str) -> dict[str, Any] | None:
     if not isinstance(value, dict) or not all(
         isinstance(v, str | int | float | bool) for v in value.values()
     ):
-        raise RequestError(f"The parameters of {where} are not plain values.")
+        raise RequestError(f"The parameters {where} are numbers, texts, true or false only.")
     return value
 
 
