@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +41,8 @@ class MedMnist(Source):
                     f"{self.path} lacks the array(s) {', '.join(lacking)}.",
                     hint=f"Kind {self.kind} is {self.layout}.",
                 )
-            side = arrays["val_images"].shape[1] if arrays["val_images"].ndim > 1 else 28
+            shape = self._array(arrays, "val_images").shape
+            side = shape[1] if len(shape) > 1 else 28
         if side > 64:  # the larger editions (128, 224) are no thumbnails
             self.profile = "fundus" if "retina" in self.path.stem.lower() else "photo"
 
@@ -48,9 +52,8 @@ class MedMnist(Source):
             raise SourceError(f"A MedMNIST set labels one head; the task has {len(heads)}.")
         head = heads[0]
         with self._open() as arrays:
-            loaded = {
-                name: arrays[name] for split in SPLITS for name in (f"{split}_images", f"{split}_labels")
-            }
+            names = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
+            loaded = {name: self._array(arrays, name) for name in names}
         unknown = []
         for split in SPLITS:
             images, labels = loaded[f"{split}_images"], loaded[f"{split}_labels"]
@@ -91,18 +94,37 @@ class MedMnist(Source):
         """Kind and set, such as ``medmnist/retinamnist``."""
         return f"{self.kind}/{self.path.stem}"
 
-    def _open(self) -> np.lib.npyio.NpzFile:
+    def _array(self, arrays: np.lib.npyio.NpzFile, name: str) -> NDArray[Any]:
         try:
-            arrays = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return np.asarray(arrays[name])
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise SourceError(f"{self.path}, {name}: {error}.", hint="Download it again.") from error
             raise SourceError(
-                f"{self.path} is not a readable .npz: {error}.", hint="Download it again."
+                f"{self.path}, {name} holds Python objects, which could run code and are never loaded.",
+                hint="Save the array with a plain number type.",
+            ) from None
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise SourceError(
+                f"{self.path}, {name} is damaged: {error}.", hint="Download it again."
             ) from error
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise SourceError(
-                f"{self.path} is not an .npz archive.", hint=f"Kind {self.kind} is {self.layout}."
-            )
-        return arrays
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[np.lib.npyio.NpzFile]:
+        # Our own handle: NumPy leaves its open when the archive turns out to be broken.
+        with self.path.open("rb") as stream:
+            try:
+                arrays = np.load(stream, allow_pickle=False)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise SourceError(
+                    f"{self.path} is not a readable .npz: {error}.", hint="Download it again."
+                ) from error
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise SourceError(
+                    f"{self.path} is not an .npz archive.", hint=f"Kind {self.kind} is {self.layout}."
+                )
+            with arrays:
+                yield arrays
 
 
 def _png(images: NDArray[np.uint8], row: int) -> Callable[[], bytes]:
