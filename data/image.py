@@ -72,8 +72,8 @@ def decode(
     if kind == "tiff":
         pixels = pixels[..., ::-1]
     if pixels.dtype == np.uint16:
-        # Rounded, not shifted: (v · 255 + 32767) / 65535 in whole numbers.
-        return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        # Rounded, not shifted, and in one pass: in numpy it would take ten times the picture's memory.
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
     if pixels.dtype != np.uint8:
         raise NotAnImage(
             f"The {kind.upper()} image holds samples of type {pixels.dtype}.",
