@@ -55,7 +55,7 @@ def parse_spec(spec: str) -> Spec:
     kind = kind.strip()
     known = [*KINDS, "synthetic"]
     if kind not in known:
-        if not colon and Path(spec).exists():
+        if not colon and spec and Path(spec).exists():
             raise SourceError(
                 f"{spec!r} is a path without its kind.",
                 hint=f"Write KIND:{spec} with KIND one of {', '.join(known)}.",

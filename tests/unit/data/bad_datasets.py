@@ -1,7 +1,7 @@
 """Kinds of bad data set, with the error that each gets: one table for the tests and for the documentation.
 
-``BAD_DATASETS`` is ``(name, builder, error class, part of the message)``. A builder writes the bad thing under a
-folder and gives a source's spec; :func:`attempt` then ingests and checks it, as the pipeline does.
+``BAD_DATASETS`` is ``(name, builder, error class, part of the message)``. A builder writes the bad thing
+under a folder and gives a source's spec; :func:`attempt` then ingests and checks it, as the pipeline does.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def labels_flat(
 def ham10000(root: Path, lesions: int = 28, *, halves: bool = False) -> str:
     rows = []
     for lesion in range(lesions):
-        for view in range(1 + lesion % 2):
+        for _ in range(1 + lesion % 2):
             name = f"ISIC_{len(rows):07d}"
             rows.append(
                 (f"HAM_{lesion:07d}", name, DX.classes[lesion % 7], "histo", 40 + lesion, "male", "back")
