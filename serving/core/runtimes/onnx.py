@@ -32,6 +32,9 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
+        # Threads that go on spinning after a run take the cores from the next model's run and from the
+        # transformer beside: two ResNet-50 in turn on 2 cores took 67 ms each with, 17 ms without.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
