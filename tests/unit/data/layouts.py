@@ -20,7 +20,7 @@ DX = Head("diagnosis", ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"))
 @functools.cache
 def picture(number: int, subject: str = "fundus", format: str = "jpeg") -> bytes:
     """The bytes of a small drawn image; another number is another image."""
-    return draw(plan(subject, number + 1, seed=11, size=96, format=format)[number])
+    return draw(plan(subject, number + 1, seed=11, size=128, format=format)[number])
 
 
 def table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:

@@ -72,10 +72,10 @@ def test_place_and_device_are_stripped_and_the_picture_stays(tmp_path: Path) -> 
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     spec = layouts.idrid_shared(tmp_path / "source")
     stream = io.BytesIO()
-    Image.open(io.BytesIO(picture(0))).crop((0, 0, 96, 72)).save(stream, "JPEG")
+    Image.open(io.BytesIO(picture(0))).crop((0, 0, 128, 72)).save(stream, "JPEG")
     (tmp_path / "source/images/IDRiD_000.jpg").write_bytes(with_exif(stream.getvalue(), orientation=6))
     row = make(spec, (GRADE,), tmp_path).frame().set_index("id").loc["IDRiD_000"]
-    assert (row["width"], row["height"]) == (72, 96)
+    assert (row["width"], row["height"]) == (72, 128)
 
 
 def test_a_tiff_is_kept_as_a_png(tmp_path: Path) -> None:
