@@ -141,19 +141,20 @@ def _png(data: bytes) -> tuple[int, int, int]:
     if data[12:16] != b"IHDR":
         raise IndexError("no IHDR")
     width, height = struct.unpack_from(">II", data, 16)
-    # An animation says so before the first image data.
-    at = 33
+    frames, at = 1, 33
+    # OpenCV sets aside what a chunk says that it holds, two gigabytes if need be, before it looks whether the
+    # file holds so much. So every chunk is followed here to the last.
     for _ in range(_MAX_STEPS):
-        if at + 8 > len(data):
-            break
         (length,) = struct.unpack_from(">I", data, at)
         name = data[at + 4 : at + 8]
+        if at + 12 + length > len(data):
+            raise IndexError("a chunk reaches over the end")
+        if name == b"IEND":
+            return width, height, frames
         if name == b"acTL":
-            return width, height, max(1, struct.unpack_from(">I", data, at + 8)[0])
-        if name == b"IDAT":
-            break
+            frames = max(1, struct.unpack_from(">I", data, at + 8)[0])
         at += 12 + length
-    return width, height, 1
+    raise IndexError("more chunks than a picture has")
 
 
 def _bmp(data: bytes) -> tuple[int, int, int]:

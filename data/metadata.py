@@ -167,6 +167,10 @@ def _webp(data: bytes) -> bytes:
         elif name in _WEBP_KEPT:
             kept.append(_chunk(name, body))
         at += 8 + length + (length & 1)
+    if at < stop:
+        # Decoders read on to here whatever the last chunk's length says; a copy by its length would be cut
+        # short.
+        raise IndexError("bytes after the last chunk")
     if extended:
         flags = extended[0] & ~(_WEBP_EXIF_FLAG | _WEBP_XMP_FLAG)
         if turned != 1:

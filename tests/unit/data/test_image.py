@@ -159,6 +159,16 @@ def test_limits_hold_before_anything_is_decoded() -> None:
         decode(bytes(jpeg))
 
 
+def test_a_png_chunk_that_claims_gigabytes_costs_nothing() -> None:
+    data = bytearray(encode("png"))
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = struct.pack(">I", 2**31 - 1)
+    started = time.perf_counter()
+    with pytest.raises(ImageDamaged):
+        decode(bytes(data))
+    assert time.perf_counter() - started < 0.1
+
+
 def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
     data = encode("jpeg", Image.fromarray(scene()), progressive=True)
     at = data.rindex(b"\xff\xda")
