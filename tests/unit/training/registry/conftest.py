@@ -12,6 +12,7 @@ import pytest
 from data.files import digest_json
 from data.paths import Home
 from tests.bundles import tiny_bundle
+from training.predict import Predictions
 from training.registry.client import Registry
 from training.registry.gate import GateRules, judge
 from training.registry.version import Version
@@ -52,7 +53,12 @@ def make(registry: Registry, tmp_path: Path) -> Make:
     count = 0
 
     def build(
-        task: str = "dr_grading", *, test: str | None = None, accepted: bool = False, **card: Any
+        task: str = "dr_grading",
+        *,
+        test: str | None = None,
+        accepted: bool = False,
+        said: Predictions | None = None,
+        **card: Any,
     ) -> Version:
         nonlocal count
         count += 1
@@ -64,7 +70,10 @@ def make(registry: Registry, tmp_path: Path) -> Make:
             test_digest=digest_json(test or f"test {count}"),
             **card,
         )
-        version = registry.register(bundle)
+        path = tmp_path / f"said-{count}.npz"
+        if said is not None:
+            said.save(path)
+        version = registry.register(bundle, None, path if said is not None else None)
         if accepted:
             assert judge(registry, version, RULES).accepted
             version = registry.get(task, version.version)
