@@ -113,11 +113,12 @@ def _reliability(figure: Any, row: Any, judged: Judged) -> None:
         right = np.bincount(which, correct, BINS)[used] / counts[used]
         # Two standard errors of a calibrated bin of that size: how far chance alone takes a bar.
         spread = 2 * np.sqrt(mean * (1 - mean) / counts[used])
+        reach = np.array([np.minimum(spread, mean), np.minimum(spread, 1 - mean)])
         axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
         axes.errorbar(
             mean,
             mean,
-            yerr=spread,
+            yerr=reach,
             fmt="none",
             ecolor="#bbbbbb",
             capsize=3,
