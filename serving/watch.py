@@ -39,6 +39,7 @@ class Watcher(Generic[T]):
         self._interval_s, self._on_outcome = interval_s, on_outcome
         self._current: dict[str, Served] = {}
         self._failed: dict[Served, float] = {}
+        self._looking = asyncio.Lock()
 
     def first(self) -> None:
         """Load everything once, before serving.
@@ -58,9 +59,11 @@ class Watcher(Generic[T]):
 
     async def refresh(self) -> None:
         """Look once, and load and publish what changed."""
-        for served in (await asyncio.to_thread(self._source.scan)).values():
-            if self._is_due(served):
-                await asyncio.to_thread(self._try, served)
+        # One at a time: requests look as well, and a version must be published once only.
+        async with self._looking:
+            for served in (await asyncio.to_thread(self._source.scan)).values():
+                if self._is_due(served):
+                    await asyncio.to_thread(self._try, served)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

@@ -83,7 +83,13 @@ class BodyLimit:
                 return
             await send(message)
 
-        await self._app(scope, counted, replaced)
+        try:
+            await self._app(scope, counted, replaced)
+        except Exception:
+            if not over:
+                raise
+            if not answered:
+                await self._refuse(scope, receive, send, seen)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, seen: int) -> None:
         # Read on, up to as much again, and throw it away: a client that is still sending would otherwise see

@@ -23,6 +23,9 @@ from serving.transformer.outputs import response_parameters, tensors
 from serving.transformer.questions import Question, from_v1, from_v2
 from serving.transformer.upstream import PredictorClient, Upstream
 
+# How often a request is prepared anew while versions with different preprocessing replace each other.
+_TRIES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -47,7 +50,9 @@ class TransformerModel(Model):  # type: ignore[misc]
 
     def use(self, recipe: Recipe) -> None:
         """Prepare images as a new version's card says; the old way is kept for a predictor that lags."""
-        self._previous, self._recipe = self._recipe, recipe
+        if recipe.preprocessing.digest != self._recipe.preprocessing.digest:
+            self._previous = self._recipe
+        self._recipe = recipe
 
     @property
     def version(self) -> str:
@@ -109,21 +114,7 @@ class TransformerModel(Model):  # type: ignore[misc]
     async def _answer(
         self, question: Question
     ) -> tuple[list[ImageAnswer], Mapping[str, Sequence[str]], Recipe]:
-        recipe = self._recipe
-        try:
-            ready, upstream = await self._ask(question, recipe)
-        except PreprocessingMismatch as first:
-            # A new version is on its way in: the predictor has it and we don't, or the other way round.
-            await self._shared.look()
-            others = (self._recipe, self._previous)
-            tried = recipe.preprocessing.digest
-            recipe = next((r for r in others if r.preprocessing.digest != tried), recipe)
-            if recipe.preprocessing.digest == tried:
-                raise Unavailable(f"{self.name!r} is changing its version.", retry_after=1) from first
-            try:
-                ready, upstream = await self._ask(question, recipe)
-            except PreprocessingMismatch as second:
-                raise Unavailable(f"{self.name!r} is changing its version.", retry_after=1) from second
+        recipe, ready, upstream = await self._ask_until_matched(question)
         classes: Mapping[str, Sequence[str]] = classes_of(recipe.card.heads)
         model = self._identity(recipe)
         results: list[Mapping[str, HeadResult]] = []
@@ -132,6 +123,21 @@ class TransformerModel(Model):  # type: ignore[misc]
             classes = {name: head.classes for name, head in results[0].items()}
         answers = await self._explained(question, recipe, ready, results, model)
         return answers, classes, recipe
+
+    async def _ask_until_matched(
+        self, question: Question
+    ) -> tuple[Recipe, list[Ready | ImageError], Upstream | None]:
+        recipe = self._recipe
+        for _ in range(_TRIES):
+            try:
+                return recipe, *(await self._ask(question, recipe))
+            except PreprocessingMismatch:
+                # A new version is on its way in: the predictor has it and we don't, or the other way round.
+                await self._shared.look()
+                tried = recipe.preprocessing.digest
+                both = (self._recipe, self._previous)
+                recipe = next((r for r in both if r.preprocessing.digest != tried), recipe)
+        raise Unavailable(f"{self.name!r} is changing its version.", retry_after=1)
 
     async def _ask(
         self, question: Question, recipe: Recipe

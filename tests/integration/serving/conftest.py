@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.bundles import tiny_bundle
 from tests.integration.serving.harness import Servers, promote
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import grpc
 import httpx
-import serving.kserve_ext  # noqa: F401  (before anything of kserve)
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferRequest
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferRequest
+
+from serving.client import encode
 from tests.integration.serving import pictures
 from tests.integration.serving.harness import (
     WIRES,
@@ -28,8 +30,6 @@ from tests.integration.serving.harness import (
     post_v2,
     refused,
 )
-
-from serving.client import encode
 
 GRPC = {
     200: "OK",

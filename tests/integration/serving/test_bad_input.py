@@ -12,18 +12,20 @@ from pathlib import Path
 
 from tests.integration.serving.harness import WIRES, Reply, Servers, ask
 from tests.integration.serving.kinds import GOOD, GRPC, Kind, all_kinds, tensor_kinds
+from tests.unit.data.bad_datasets import BAD_DATASETS
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-input.md"
-BEGIN, END = "<!-- serving: begin -->", "<!-- serving: end -->"
+SECTIONS = ("serving", "data")
 
 _TITLES = {"v1": "V1", "v2 json": "V2 JSON", "v2 binary": "V2 binary", "grpc": "gRPC"}
 
 _INTRO = """# Bad input
 
 What is answered to input that is wrong, over each way in. The tables are written by the tests from what real
-servers answered (`RETIDERM_WRITE_DOCS=1 pytest tests/integration/serving/test_bad_input.py`); a test fails when
-they are out of date. A REST error is `{"error": message, "code": code}`; over gRPC the code is in the trailing
-metadata `error-code`. A 503 says when to come again: `Retry-After`, over gRPC `retry-after`.
+servers answered; a test fails when they are out of date, and
+`RETIDERM_WRITE_DOCS=1 pytest tests/integration/serving/test_bad_input.py` writes them again. A REST error is
+`{"error": message, "code": code}`; over gRPC the code is in the trailing metadata `error-code`. A 503 says
+when to come again: `Retry-After`, over gRPC `retry-after`.
 """
 
 
@@ -31,14 +33,22 @@ def test_every_kind_gets_its_status_and_the_document_says_so(servers: Servers) -
     kinds, tensors = list(all_kinds()), list(tensor_kinds())
     assert len(kinds) + len(tensors) >= 25
     wrong: list[str] = []
-    text = f"{BEGIN}\n## Image files and requests, to the transformer\n\n"
-    text += _table(kinds, servers, wrong)
-    text += "\n## Tensors, to the predictor\n\n" + _table(tensors, servers, wrong) + END
+    text = "## Image files and requests, to the transformer\n\n" + _table(kinds, servers, wrong)
+    text += "\n## Tensors, to the predictor\n\n" + _table(tensors, servers, wrong)
     assert not wrong, "\n".join(wrong)
     # After all of it both still answer.
     for wire in WIRES:
         assert ask(servers, wire, [GOOD]).ok
-    _compare(text)
+    _compare("serving", text)
+
+
+def test_the_document_names_every_kind_of_bad_data_set() -> None:
+    text = "## Data sets, to `retiderm run` and `retiderm data`\n\n"
+    text += "The step stops, the exit code is 1 (2 where the command itself is wrong), and no dataset is left.\n\n"
+    text += "| what is wrong | error | what is said, in part |\n|---|---|---|\n"
+    for name, _, error, message in BAD_DATASETS:
+        text += f"| {name} | `{error.code}` | {message} |\n".replace("\\", "")
+    _compare("data", text)
 
 
 def _table(kinds: Iterable[Kind], servers: Servers, wrong: list[str]) -> str:
@@ -76,13 +86,18 @@ def _said(reply: Reply) -> str:
     return ": ".join([verdict, *first["quality"]["reasons"][:1]])
 
 
-def _compare(text: str) -> None:
+def _compare(section: str, text: str) -> None:
     old = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else _INTRO
-    before, _, rest = old.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    new = before.rstrip() + "\n\n" + text + (after or "\n")
+    parts = {name: _between(old, name) for name in SECTIONS} | {section: text}
+    new = _INTRO
+    for name, part in parts.items():
+        new += f"\n<!-- {name}: begin -->\n{part}<!-- {name}: end -->\n"
     if os.environ.get("RETIDERM_WRITE_DOCS"):
         DOCUMENT.parent.mkdir(exist_ok=True)
         DOCUMENT.write_text(new, encoding="utf-8")
         return
     assert old == new, f"{DOCUMENT.name} is out of date: run this test with RETIDERM_WRITE_DOCS=1"
+
+
+def _between(text: str, name: str) -> str:
+    return text.partition(f"<!-- {name}: begin -->\n")[2].partition(f"<!-- {name}: end -->")[0]

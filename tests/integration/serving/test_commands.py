@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+
+from serving.core.bundle import Bundle
 from tests.bundles import tiny_bundle
 from tests.integration.serving import pictures
 from tests.integration.serving.harness import free_port, promote
-
-from serving.core.bundle import Bundle
 
 CLI = [sys.executable, "-m", "serving.cli"]
 
@@ -35,14 +37,17 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*CLI, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    server = subprocess.Popen(
+        [*CLI, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
+    try:
+        yield server
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.communicate(timeout=60)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -72,43 +77,54 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def test_serve_one_bundle_ask_it_and_stop_it(bundle: Bundle, image: Path, tmp_path: Path) -> None:
     port, ready = free_port(), tmp_path / "ready.json"
-    server = start("serve", "--bundle", str(bundle.root), "--port", str(port), "--ready-file", str(ready))
-    where = wait_file(ready, server)
-    assert where["url"] == f"http://127.0.0.1:{port}"
-    assert where["models"] == ["dr_grading"]
-    assert httpx.get(f"{where['url']}/v2/health/ready").json() == {"ready": True}
-    both = children(server)
-    assert len(both) == 2
-    for child in both:
-        assert {c.laddr.ip for c in child.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
+    with started(
+        "serve", "--bundle", str(bundle.root), "--port", str(port), "--ready-file", str(ready)
+    ) as server:
+        where = wait_file(ready, server)
+        assert where["url"] == f"http://127.0.0.1:{port}"
+        assert where["models"] == ["dr_grading"]
+        assert httpx.get(f"{where['url']}/v2/health/ready").json() == {"ready": True}
+        both = children(server)
+        assert len(both) == 2
+        for child in both:
+            mine = [c for c in psutil.net_connections("tcp") if c.pid == child.pid]
+            listening = {c.laddr.ip.removeprefix("::ffff:") for c in mine if c.status == "LISTEN"}
+            assert listening == {"127.0.0.1"}
 
-    picture = tmp_path / "why.png"
-    asked = run(
-        "predict",
-        str(image),
-        "--task",
-        "dr_grading",
-        "--url",
-        where["url"],
-        "--json",
-        "--explain",
-        str(picture),
-    )
-    offline = run(
-        "predict", str(image), "--bundle", str(bundle.root), "--json", "--explain", str(tmp_path / "o.png")
-    )
-    online, here = json.loads(asked.stdout), json.loads(offline.stdout)
-    assert online["heads"] == here["heads"]
-    assert online["model"] == here["model"]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.read_bytes() == (tmp_path / "o.png").read_bytes()
+        picture = tmp_path / "why.png"
+        asked = run(
+            "predict",
+            str(image),
+            "--task",
+            "dr_grading",
+            "--url",
+            where["url"],
+            "--json",
+            "--explain",
+            str(picture),
+        )
+        other = tmp_path / "o.png"
+        offline = run(
+            "predict",
+            str(image),
+            "--bundle",
+            str(bundle.root),
+            "--json",
+            "--explain",
+            str(other),
+        )
+        online, here = json.loads(asked.stdout), json.loads(offline.stdout)
+        assert online["heads"] == here["heads"]
+        assert online["model"] == here["model"]
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.read_bytes() == other.read_bytes()
 
-    server.send_signal(signal.SIGINT)
-    out, _ = server.communicate(timeout=30)
-    assert server.returncode == 0
-    assert f"http://127.0.0.1:{port}/v2/models/dr_grading/infer" in out
-    assert not any(child.is_running() for child in both)
-    assert not ready.exists()
+        server.send_signal(signal.SIGINT)
+        out, _ = server.communicate(timeout=30)
+        assert server.returncode == 0
+        assert f"http://127.0.0.1:{port}/v2/models/dr_grading/infer" in out
+        assert not any(child.is_running() for child in both)
+        assert not ready.exists()
 
 
 def test_predict_prints_a_table(bundle: Bundle, image: Path) -> None:
@@ -144,16 +160,16 @@ def test_predict_says_what_is_wrong_with_a_file(bundle: Bundle, tmp_path: Path) 
 
 def test_a_dead_child_ends_it_with_the_reason(bundle: Bundle, tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
-    server = start(
+    with started(
         "serve", "--bundle", str(bundle.root), "--port", str(free_port()), "--ready-file", str(ready)
-    )
-    wait_file(ready, server)
-    both = children(server)
-    both[0].kill()
-    _, said = server.communicate(timeout=30)
-    assert server.returncode == 1
-    assert "was killed by signal 9" in said
-    assert not any(child.is_running() for child in both)
+    ) as server:
+        wait_file(ready, server)
+        both = children(server)
+        both[0].kill()
+        _, said = server.communicate(timeout=30)
+        assert server.returncode == 1
+        assert "was killed by signal 9" in said
+        assert not any(child.is_running() for child in both)
 
 
 def test_a_bundle_that_may_not_serve_ends_it_with_the_reason(tmp_path: Path) -> None:
@@ -162,11 +178,11 @@ def test_a_bundle_that_may_not_serve_ends_it_with_the_reason(tmp_path: Path) -> 
     content = bytearray(model.read_bytes())
     content[100] ^= 1
     model.write_bytes(content)
-    server = start("serve", "--bundle", str(bundle.root), "--port", str(free_port()))
-    _, said = server.communicate(timeout=60)
-    assert server.returncode == 1
-    assert "error: The predictor ended with code 1" in said
-    assert "is not the file that was exported" in said
+    with started("serve", "--bundle", str(bundle.root), "--port", str(free_port())) as server:
+        _, said = server.communicate(timeout=60)
+        assert server.returncode == 1
+        assert "error: The predictor ended with code 1" in said
+        assert "is not the file that was exported" in said
 
 
 def test_a_taken_port_and_an_empty_root_are_said_at_once(bundle: Bundle, tmp_path: Path) -> None:
@@ -186,15 +202,15 @@ def test_a_taken_port_and_an_empty_root_are_said_at_once(bundle: Bundle, tmp_pat
 
 def test_children_end_with_a_killed_parent(bundle: Bundle, tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
-    server = start(
+    with started(
         "serve", "--bundle", str(bundle.root), "--port", str(free_port()), "--ready-file", str(ready)
-    )
-    wait_file(ready, server)
-    both = children(server)
-    server.kill()
-    server.communicate()
-    _, alive = psutil.wait_procs(both, timeout=20)
-    assert not alive
+    ) as server:
+        wait_file(ready, server)
+        both = children(server)
+        server.kill()
+        server.communicate()
+        _, alive = psutil.wait_procs(both, timeout=20)
+        assert not alive
 
 
 def test_the_servers_need_no_torch() -> None:

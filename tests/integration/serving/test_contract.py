@@ -11,6 +11,9 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+
+from serving.offline import answer
+from serving.source import open_source
 from tests.integration.serving import pictures
 from tests.integration.serving.harness import (
     WIRES,
@@ -22,9 +25,6 @@ from tests.integration.serving.harness import (
     post_v1,
     post_v2,
 )
-
-from serving.offline import answer
-from serving.source import open_source
 
 GOOD = pictures.file(pictures.sharp(), "png")
 BLURRED = pictures.file(pictures.blurred(), "png")

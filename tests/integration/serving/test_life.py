@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.bundles import tiny_bundle
-from tests.integration.serving import pictures
-from tests.integration.serving.harness import WIRES, Reply, Servers, ask, promote
 
 from data.preprocess import Preprocessing
 from serving.core.bundle import Bundle
 from serving.core.pointer import pointer_file, read_pointer
+from tests.bundles import tiny_bundle
+from tests.integration.serving import pictures
+from tests.integration.serving.harness import WIRES, Reply, Servers, ask, promote
 
 GOOD = pictures.file(pictures.sharp(), "jpeg")
 

@@ -1,0 +1,74 @@
+"""The binary form, there and back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.errors import RequestError, ServingError
+from serving.blobs import pack, unpack
+from serving.client import ask, decode, encode
+from tests.integration.serving.harness import free_port
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_packed_elements_come_back(elements: list[bytes]) -> None:
+    assert unpack(pack(elements), "x") == elements
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_cut_is_an_error(cut: int) -> None:
+    with pytest.raises(RequestError, match="ends inside"):
+        unpack(pack([b"abc"])[:-cut], "x")
+
+
+def test_a_request_names_its_sizes() -> None:
+    body, length = encode([b"one", b""], explain="map")
+    document = json.loads(body[:length])
+    assert document["parameters"] == {"binary_data_output": True, "explain": "map"}
+    assert document["inputs"][0]["shape"] == [2]
+    assert unpack(body[length:], "image") == [b"one", b""]
+
+
+def test_a_response_becomes_documents() -> None:
+    values = np.array([[0.25, 0.75], [np.nan, np.nan]], np.float32)
+    parts = {
+        "verdict": pack([b"gradable", b"retake"]),
+        "reasons": pack([b"[]", b'["blurred"]']),
+        "error": pack([b"", b""]),
+        "h.probabilities": values.tobytes(),
+        "h.label": pack([b"b", b""]),
+        "h.uncertain": np.array([False, True]).tobytes(),
+        "h.set": np.array([[False, True], [False, False]]).tobytes(),
+    }
+    types = {"h.probabilities": ("FP32", [2, 2]), "h.uncertain": ("BOOL", [2]), "h.set": ("BOOL", [2, 2])}
+    outputs = [
+        {
+            "name": name,
+            "datatype": types.get(name, ("BYTES", [2]))[0],
+            "shape": types.get(name, ("BYTES", [2]))[1],
+            "parameters": {"binary_data_size": len(raw)},
+        }
+        for name, raw in parts.items()
+    ]
+    who = {"name": "t", "version": "1", "digest": "d", "precision": "fp32"}
+    head = json.dumps({"outputs": outputs, "parameters": {**who, "classes": '{"h": ["a", "b"]}'}}).encode()
+    good, bad = decode(head + b"".join(parts.values()), len(head)).documents()
+    assert good["heads"]["h"] == {
+        "label": "b",
+        "confidence": 0.75,
+        "probabilities": {"a": 0.25, "b": 0.75},
+        "set": ["b"],
+        "uncertain": False,
+    }
+    assert bad == {"quality": {"verdict": "retake", "reasons": ["blurred"]}, "heads": {}, "model": who}
+
+
+def test_no_server_is_said() -> None:
+    with pytest.raises(ServingError, match="No answer"):
+        ask(f"http://127.0.0.1:{free_port()}", "t", [b""])

@@ -1,0 +1,94 @@
+"""Following a source."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from data.errors import BundleError, ServingError
+from serving import watch
+from serving.source import Served
+from serving.watch import Watcher
+
+
+class Script:
+    """A source that names what the test says."""
+
+    def __init__(self, *served: Served) -> None:
+        self.named = {item.task: item for item in served}
+
+    def scan(self) -> dict[str, Served]:
+        return dict(self.named)
+
+
+def served(task: str, version: str) -> Served:
+    return Served(task, version, "sha256:" + version * 64, Path(task))
+
+
+def make(source: Script, bad: set[str]) -> tuple[Watcher[str], list[str], list[tuple[str, str]]]:
+    published: list[str] = []
+    outcomes: list[tuple[str, str]] = []
+
+    def load(item: Served) -> str:
+        if item.version in bad:
+            raise BundleError("altered")
+        return f"{item.task} {item.version}"
+
+    watcher = Watcher(
+        source, load, lambda _, text: published.append(text), on_outcome=lambda *what: outcomes.append(what)
+    )
+    return watcher, published, outcomes
+
+
+def test_what_changes_is_loaded_once_and_published(  # the same again is nothing new
+) -> None:
+    source = Script(served("a", "1"))
+    watcher, published, outcomes = make(source, set())
+    watcher.first()
+    asyncio.run(watcher.refresh())
+    source.named["a"] = served("a", "2")
+    source.named["b"] = served("b", "1")
+    for _ in range(2):
+        asyncio.run(watcher.refresh())
+    assert published == ["a 1", "a 2", "b 1"]
+    assert outcomes == [("a", "served"), ("a", "served"), ("b", "served")]
+
+
+def test_looking_at_the_same_time_publishes_once() -> None:
+    source = Script(served("a", "1"))
+    watcher, published, _ = make(source, set())
+    watcher.first()
+    source.named["a"] = served("a", "2")
+
+    async def together() -> None:
+        await asyncio.gather(*(watcher.refresh() for _ in range(5)))
+
+    asyncio.run(together())
+    assert published == ["a 1", "a 2"]
+
+
+def test_what_may_not_serve_keeps_the_old_and_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, bad = Script(served("a", "1")), {"2"}
+    watcher, published, outcomes = make(source, bad)
+    watcher.first()
+    source.named["a"] = served("a", "2")
+    for _ in range(3):
+        asyncio.run(watcher.refresh())
+    assert published == ["a 1"]
+    assert outcomes[1:] == [("a", "refused")]
+    bad.clear()
+    monkeypatch.setattr(watch, "_RETRY_S", 0.0)
+    asyncio.run(watcher.refresh())
+    assert published == ["a 1", "a 2"]
+
+
+def test_at_the_start_one_that_serves_is_enough_and_none_is_an_error() -> None:
+    watcher, published, _ = make(Script(served("a", "2"), served("b", "1")), {"2"})
+    watcher.first()
+    assert published == ["b 1"]
+    with pytest.raises(BundleError, match="altered"):
+        make(Script(served("a", "2")), {"2"})[0].first()
+    with pytest.raises(ServingError, match="Nothing is promoted"):
+        make(Script(), set())[0].first()

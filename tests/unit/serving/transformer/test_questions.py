@@ -1,0 +1,73 @@
+"""What is read from a client's request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kserve import InferInput, InferRequest
+
+from data.errors import RequestError
+from serving.kserve_ext.errors import TooLarge
+from serving.transformer.questions import Question, from_v1, from_v2
+
+IMAGE = {"image_bytes": {"b64": "YQ=="}}
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [
+        (True, "overlay"),
+        (False, ""),
+        (None, ""),
+        ("overlay", "overlay"),
+        ("Map", "map"),
+        ("", ""),
+        ("false", ""),
+    ],
+)
+def test_v1_modes(value: Any, mode: str) -> None:
+    assert from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False) == Question(("YQ==",), (mode,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1, 0, 1.0, "heat", [], {}, float("nan")])
+def test_other_values_are_refused(value: Any) -> None:
+    with pytest.raises(RequestError, match=r"instances\.0\.explain"):
+        from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False)
+
+
+def test_the_explain_verb_asks_for_all_and_leaves_maps() -> None:
+    body = {"instances": [IMAGE, IMAGE | {"explain": "map"}, IMAGE | {"explain": False}]}
+    assert from_v1(body, explain=True).explain == ("overlay", "map", "overlay")
+
+
+def test_bytes_are_parsed() -> None:
+    assert from_v1(b'{"instances": [{"image_bytes": {"b64": "YQ=="}}]}', explain=False).images == ("YQ==",)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", None, [], {}, {"instances": None}, {"instances": {}}, {"instances": []},
+     {"instances": ["YQ=="]}, {"instances": [{"image_bytes": "YQ=="}]}, {"instances": [{"image_bytes": {"b64": None}}]}],
+)  # fmt: skip
+def test_malformed_bodies_are_refused(body: Any) -> None:
+    with pytest.raises(RequestError):
+        from_v1(body, explain=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"), [("overlay", "overlay"), (False, ""), (None, ""), ("map", "map"), (True, "overlay")]
+)
+def test_v2_modes(value: Any, mode: str) -> None:
+    parameters = {} if value is None else {"explain": value}
+    request = InferRequest(
+        "m", [InferInput("image", [2], "BYTES", data=["YQ==", "Yg=="])], parameters=parameters
+    )
+    assert from_v2(request) == Question(("YQ==", "Yg=="), (mode, mode))  # type: ignore[arg-type]
+
+
+def test_the_limit_of_a_batch() -> None:
+    question = Question(("a",) * 3, ("",) * 3)
+    question.check(3)
+    with pytest.raises(TooLarge):
+        question.check(2)
