@@ -44,7 +44,7 @@ def test_every_kind_gets_its_status_and_the_document_says_so(servers: Servers) -
 
 def test_the_document_names_every_kind_of_bad_data_set() -> None:
     text = "## Data sets, to `retiderm run` and `retiderm data`\n\n"
-    text += "The step stops, the exit code is 1 (2 where the command itself is wrong), and no dataset is left.\n\n"
+    text += "The step stops with exit code 1 (2 where the command itself is wrong); no dataset is left.\n\n"
     text += "| what is wrong | error | what is said, in part |\n|---|---|---|\n"
     for name, _, error, message in BAD_DATASETS:
         text += f"| {name} | `{error.code}` | {message} |\n".replace("\\", "")

@@ -39,6 +39,7 @@ def test_what_is_given_up_in_the_queue_is_not_worked_on() -> None:
         second = asyncio.create_task(workers.run(done.append, "second"))
         await asyncio.sleep(0.05)
         second.cancel()
+        await asyncio.sleep(0.05)
         held.set()
         assert await first
         await workers.run(done.append, "third")

@@ -48,7 +48,8 @@ def test_bytes_are_parsed() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", None, [], {}, {"instances": None}, {"instances": {}}, {"instances": []},
-     {"instances": ["YQ=="]}, {"instances": [{"image_bytes": "YQ=="}]}, {"instances": [{"image_bytes": {"b64": None}}]}],
+     {"instances": ["YQ=="]}, {"instances": [{"image_bytes": "YQ=="}]},
+     {"instances": [{"image_bytes": {"b64": None}}]}],
 )  # fmt: skip
 def test_malformed_bodies_are_refused(body: Any) -> None:
     with pytest.raises(RequestError):
