@@ -126,20 +126,37 @@ def build_model(task: Task, *, pretrained: bool = True) -> Classifier:
     )
 
 
-def save_model(model: Classifier, state: Mapping[str, Tensor], path: Path) -> None:
-    """Write ``state`` as safetensors, with the normalisation and the origin of the weights beside it."""
-    from safetensors.torch import save_file
-
-    about = {
+def about(model: Classifier) -> dict[str, Any]:
+    """What belongs to the weights but is no tensor: normalisation, origin, backbone, places of the heads."""
+    return {
         "backbone": model.backbone_name,
         "mean": list(model.mean),
         "std": list(model.std),
         "weights": model.weights_info.to_dict(),
         "slices": {name: [part.start, part.stop] for name, part in model.slices.items()},
     }
+
+
+def set_about(model: Classifier, values: Mapping[str, Any]) -> None:
+    """Give a model what :func:`about` said of another of the same architecture."""
+    if values["backbone"] != model.backbone_name:
+        raise IntegrityError(
+            f"The weights are a {values['backbone']}'s, the task says {model.backbone_name}."
+        )
+    red, green, blue = (float(value) for value in values["mean"])
+    model.mean = (red, green, blue)
+    red, green, blue = (float(value) for value in values["std"])
+    model.std = (red, green, blue)
+    model.weights_info = WeightsInfo.from_dict(values["weights"])
+
+
+def save_model(model: Classifier, state: Mapping[str, Tensor], path: Path) -> None:
+    """Write ``state`` as safetensors, with the normalisation and the origin of the weights beside it."""
+    from safetensors.torch import save_file
+
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"retiderm": json.dumps(about)})
+        save_file(tensors, temporary, metadata={"retiderm": json.dumps(about(model))})
 
 
 def load_model(run_dir: Path) -> tuple[Classifier, Task]:
@@ -159,15 +176,12 @@ def load_model(run_dir: Path) -> tuple[Classifier, Task]:
     model = build_model(task, pretrained=False)
     try:
         with safe_open(path, framework="pt") as stream:
-            about = json.loads((stream.metadata() or {})["retiderm"])
+            values = json.loads((stream.metadata() or {})["retiderm"])
             state = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - no iterator
-        if about["backbone"] != task.backbone:
-            raise IntegrityError(f"{path} is a {about['backbone']}, the task says {task.backbone}.")
+        set_about(model, values)
         model.load_state_dict(state, strict=True)
     except IntegrityError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise IntegrityError(f"{path} can't be read: {error}", hint="Train again.") from error
-    model.mean, model.std = tuple(about["mean"]), tuple(about["std"])
-    model.weights_info = WeightsInfo.from_dict(about["weights"])
     return model.eval(), task

@@ -124,6 +124,18 @@ class Task:
         left_out = {"steps", "title", "intended_use", "limits", "references"}
         return digest_json({k: v for k, v in self.to_dict().items() if k not in left_out})
 
+    @property
+    def training_digest(self) -> str:
+        """``sha256:<hex>`` over what can change the trained weights, the seed apart."""
+        body = self.to_dict()
+        kept = {key: body[key] for key in _MODEL_KEYS}
+        kept["train"] = {key: value for key, value in body["train"].items() if key not in _NOT_THE_MODEL}
+        return digest_json(kept)
+
+
+_MODEL_KEYS = ("heads", "backbone", "weights", "input_size", "preprocessing", "train")
+_NOT_THE_MODEL = ("seed", "checkpoint_seconds", "max_minutes")
+
 
 def task_names() -> tuple[str, ...]:
     """The tasks that come with the package."""

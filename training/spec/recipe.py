@@ -20,6 +20,9 @@ class Augment:
     scale: tuple[float, float] = knob((0.9, 1.1), "smallest and largest zoom", low=0.1, high=10)
     translate: float = knob(0.05, "largest shift, as a part of the side", low=0, high=0.5)
     shear_degrees: float = knob(0.0, "largest shear either way", low=0, high=45)
+    fill: Literal["reflect", "black"] = knob(
+        "reflect", "what comes in at the edges: the mirrored image or black"
+    )
     brightness: float = knob(0.1, "largest relative change of brightness", low=0, high=1)
     contrast: float = knob(0.1, "largest relative change of contrast", low=0, high=1)
     saturation: float = knob(0.1, "largest relative change of saturation", low=0, high=1)
