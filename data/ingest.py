@@ -33,7 +33,7 @@ from data.dataset import (
     label_columns,
 )
 from data.errors import DatasetError, ImageError, SourceError
-from data.files import atomic_dir, sha256_bytes, write_json
+from data.files import sha256_bytes, write_json
 from data.image import DecodeLimits, decode, read_header
 from data.metadata import strip
 from data.paths import home
@@ -45,7 +45,7 @@ from data.quality import QualityProfile, assess, load_profile
 from data.sources import Sample, Source, class_name, open_source
 from data.sources.base import fail
 from data.splits import Assignment, Rule, assign
-from data.store import EXTENSIONS, ImageStore, flush, link, relative_path
+from data.store import EXTENSIONS, ImageStore, link, published, relative_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def ingest(
         samples = _limited(samples, heads, limit)
     profile = load_profile(quality_profile or source.profile)
 
-    with atomic_dir(out) as folder:
+    with published(out) as folder:
         work = _Work(
             ImageStore(store or home().store),
             profile,
@@ -122,7 +122,6 @@ def ingest(
         frame.to_parquet(folder / MANIFEST, index=False)
         _write_rejected(folder / REJECTED, rejected)
         write_json(folder / INFO, _info(frame, heads, task, source, profile, split, len(rejected)))
-        flush(folder)
     return Dataset.open(out)
 
 

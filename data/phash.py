@@ -36,7 +36,9 @@ def phash(rgb: NDArray[np.uint8]) -> str:
     grey = Image.fromarray(rgb).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     basis = _basis()
     low = basis @ np.asarray(grey, np.float64) @ basis.T
-    return np.packbits((low > np.median(low)).ravel()).tobytes().hex()
+    ranked = np.sort(low, axis=None)
+    median = (ranked[31] + ranked[32]) / 2
+    return np.packbits(low.ravel() > median).tobytes().hex()
 
 
 def near_pairs(hashes: list[str], limit: int, *, block: int = 512) -> NDArray[np.int64]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from data.files import fsync_dir
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "webp": "webp", "tiff": "tif", "gif": "gif"}
 
@@ -24,17 +29,19 @@ class ImageStore:
         Not flushed: call :func:`flush` once before publishing what refers to it.
         """
         path = self.root / relative_path(sha256, extension)
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            if path.read_bytes() == data:
+                return path
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        part = f"{path}.{os.getpid()}.{threading.get_ident()}.part"
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o444), "wb") as stream:  # noqa: PTH123
                 stream.write(data)
-            Path(name).chmod(0o444)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+            os.replace(part, path)  # noqa: PTH105, pathlib costs a quarter of an ingest here
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
         return path
 
 
@@ -45,15 +52,45 @@ def relative_path(sha256: str, extension: str) -> str:
 
 def link(source: Path, target: Path) -> None:
     """Hard-link ``source`` as ``target``; copy where a link can't be made (another filesystem)."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except FileExistsError:
         return
+    except FileNotFoundError:
+        if target.parent.is_dir():
+            raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link(source, target)
     except OSError:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """Give a folder to fill; on a clean exit it is on disk and at ``path``, replacing one that was there.
+
+    Like :func:`data.files.atomic_dir`, with one flush of the filesystem instead of one a file: for thousands
+    of images that is seconds. A crash leaves what was at ``path``, or the new folder, whole; no mixture.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    retired: Path | None = None
+    try:
+        yield temporary
+        shutil.copymode(path.parent, temporary)  # mkdtemp's 0700 is for its maker only
+        flush(temporary)
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+            path.replace(retired / path.name)
+        temporary.replace(path)
+        fsync_dir(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if retired is not None:
+            if not path.exists():  # the second rename failed: put the older one back
+                (retired / path.name).replace(path)
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def flush(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.store import ImageStore, flush, link, relative_path
+from data.store import ImageStore, flush, link, published, relative_path
 
 
 def test_the_same_bytes_are_stored_once_and_read_only(tmp_path: Path) -> None:
@@ -48,3 +48,29 @@ def test_place_in_the_store() -> None:
 
 def test_flush(tmp_path: Path) -> None:
     flush(tmp_path)
+
+
+def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with published(tmp_path / "deep/out") as folder:
+        (folder / "new").write_text("1")
+        assert not (tmp_path / "deep/out").exists()
+    with pytest.raises(FileNotFoundError), published(tmp_path / "deep/out") as folder:
+        (folder / "new/er").write_text("2")
+    assert (tmp_path / "deep/out/new").read_text() == "1"
+    with published(tmp_path / "deep/out") as folder:
+        (folder / "other").write_text("3")
+    assert [path.name for path in (tmp_path / "deep/out").iterdir()] == ["other"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+    real = Path.replace
+
+    def fail_at_the_end(self: Path, target: Path) -> Path:
+        if target == tmp_path / "deep/out" and self.suffix == ".part":
+            raise OSError("no")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_end)
+    with pytest.raises(OSError, match="no"), published(tmp_path / "deep/out") as folder:
+        (folder / "new").write_text("4")
+    assert (tmp_path / "deep/out/other").read_text() == "3"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
