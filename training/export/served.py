@@ -131,9 +131,21 @@ def served_parity(
         ServingError: the server did not start.
     """
     with started(bundle.root) as url:
-        answers: list[ServedAnswer] = []
-        for start in range(0, len(files), batch):
-            answers += ask(url, bundle.card.task, files[start : start + batch])
+        return compare_served(url, bundle, files, expected, batch=batch)
+
+
+def compare_served(
+    url: str,
+    bundle: Bundle,
+    files: Sequence[bytes],
+    expected: Sequence[Mapping[str, HeadDecision]],
+    *,
+    batch: int = 4,
+) -> dict[str, Any]:
+    """As :func:`served_parity`, with a server that is already there."""
+    answers: list[ServedAnswer] = []
+    for start in range(0, len(files), batch):
+        answers += ask(url, bundle.card.task, files[start : start + batch])
     worst, changed, answered = 0.0, 0, 0
     for answer, wanted in zip(answers, expected, strict=True):
         if answer.verdict != "gradable":
