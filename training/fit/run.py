@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from data.dataset import Dataset
 from data.errors import DataError, UsageError
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 Epoch = dict[str, Any]
+
+
+class Log(Protocol):
+    """Where epochs are reported to; ``training.tracking.Tracker`` is one."""
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Take numbers under names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,7 @@ def fit(
     device: str = "auto",
     seed: int | None = None,
     resume: bool = True,
+    log: Log | None = None,
     tracking: bool = True,
 ) -> FitResult:
     """Train ``task`` on ``dataset`` into the folder ``out``.
@@ -98,7 +110,8 @@ def fit(
     it holds a checkpoint: a run that ended in any way goes on from there when ``fit`` is called again, and
     ends at the same weights as one that was never disturbed (on one machine, with the same number of
     processes). A finished folder is returned as it is. ``resume=False`` begins anew. Under ``torchrun`` the
-    processes train together. With ``tracking`` parameters, curves and the machine's load go to MLflow.
+    processes train together. Epochs are reported to ``log`` where a caller has a run
+    open; otherwise, with ``tracking``, to an MLflow run of its own with parameters, files and the machine's load.
 
     Raises :class:`UsageError` when the folder belongs to another task, dataset or seed, or another process
     holds it; :class:`DatasetError` when the dataset doesn't suit the task.
@@ -134,11 +147,17 @@ def fit(
             del state
         if world.leads:
             _refresh_task(out, task)
-        with _tracked(trainer, task, dataset, tracking and world.leads) as tracker, _signals() as asked:
+        own = tracking and log is None and world.leads
+        with _tracked(trainer, task, dataset, own) as tracker, _signals() as asked:
             trainer.asked_to_stop = asked
-            stopped = _run(trainer, tracker)
+            log = tracker or log
+            for row in trainer.at.history:  # again after an interruption: what was lost is then there
+                _report(log, row)
+            stopped = _run(trainer, log)
             if world.leads:
-                _finish(trainer, task, dataset, stopped, tracker)
+                _finish(trainer, task, dataset, stopped, log)
+                if tracker is not None:
+                    _record(tracker, out)
         world.wait()
         return FitResult.read(out)
 
@@ -176,8 +195,6 @@ def _tracked(trainer: Trainer, task: Task, dataset: Dataset, wanted: bool) -> It
     name = f"train {task.name} {task.backbone}"
     with run(task.name, name, params=params, tags=tags, run_id=before) as tracker:
         write_json(remembered, {"run_id": tracker.run_id})
-        for row in trainer.at.history:
-            _report(tracker, row)
         yield tracker
 
 
@@ -188,7 +205,7 @@ def _refresh_task(out: Path, task: Task) -> None:
         write_json(path, body)
 
 
-def _run(trainer: Trainer, tracker: Tracker | None) -> str:
+def _run(trainer: Trainer, log: Log | None) -> str:
     from training.fit.trainer import Stopped
 
     try:
@@ -197,7 +214,7 @@ def _run(trainer: Trainer, tracker: Tracker | None) -> str:
         for row in trainer.run():
             if trainer.world.leads:
                 _say(row, trainer.recipe.epochs)
-                _report(tracker, row)
+                _report(log, row)
             if (reason := trainer.reason_to_stop()) is not None:
                 return str(reason)
     except Stopped:
@@ -284,7 +301,7 @@ def _same(out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Non
         )
 
 
-def _finish(trainer: Trainer, task: Task, dataset: Dataset, stopped: str, tracker: Tracker | None) -> None:
+def _finish(trainer: Trainer, task: Task, dataset: Dataset, stopped: str, log: Log | None) -> None:
     from training.fit.curves import draw_curves
     from training.model import save_model
 
@@ -317,16 +334,20 @@ def _finish(trainer: Trainer, task: Task, dataset: Dataset, stopped: str, tracke
             "processes": trainer.world.size,
             "hardware": hardware_of(trainer.device),
             "versions": versions("torch", "timm", "numpy"),
-            "run_id": tracker.run_id if tracker else None,
+            "run_id": log.run_id if log else None,
             "history": at.history,
         },
     )
-    if tracker is not None:
-        if row["score"] is not None:
-            tracker.log_metrics({"best.score": float(row["score"]), "best.epoch": float(chosen)})
-        for name in ("curves.png", "fit.json", "task.json"):
-            tracker.log_artifact(out / name, "training")
     checkpoint.remove(out)
+
+
+def _record(tracker: Tracker, out: Path) -> None:
+    """What a finished training leaves in its MLflow run, beside the curves."""
+    result = FitResult.read(out)
+    if result.score is not None:
+        tracker.log_metrics({"best.score": result.score, "best.epoch": float(result.best_epoch)})
+    for name in ("curves.png", "fit.json", "task.json"):
+        tracker.log_artifact(out / name, "training")
 
 
 def hardware_of(device: Any) -> dict[str, str | int]:
@@ -349,9 +370,9 @@ def flat_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
 
-def _report(tracker: Tracker | None, row: Mapping[str, Any]) -> None:
-    if tracker is not None:
-        tracker.log_metrics(flat_metrics(row), step=int(row["epoch"]))
+def _report(log: Log | None, row: Mapping[str, Any]) -> None:
+    if log is not None:
+        log.log_metrics(flat_metrics(row), step=int(row["epoch"]))
 
 
 def _say(row: Mapping[str, Any], epochs: int) -> None:
