@@ -110,8 +110,10 @@ def fit(
     it holds a checkpoint: a run that ended in any way goes on from there when ``fit`` is called again, and
     ends at the same weights as one that was never disturbed (on one machine, with the same number of
     processes). A finished folder is returned as it is. ``resume=False`` begins anew. Under ``torchrun`` the
-    processes train together. Epochs are reported to ``log`` where a caller has a run
-    open; otherwise, with ``tracking``, to an MLflow run of its own with parameters, files and the machine's load.
+    processes train together.
+
+    Epochs are reported to ``log`` where a caller has a run open; otherwise, with ``tracking``, to an MLflow
+    run of its own, with parameters, files and the machine's load.
 
     Raises :class:`UsageError` when the folder belongs to another task, dataset or seed, or another process
     holds it; :class:`DatasetError` when the dataset doesn't suit the task.
