@@ -7,6 +7,7 @@ from components.base import component
 
 @component
 def export(
+    task: str,
     model: dsl.Input[dsl.Model],
     dataset: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Metrics],
@@ -18,6 +19,7 @@ def export(
     """Export to ONNX and prove torch ↔ ONNX Runtime, Grad-CAM ↔ autograd, and served ↔ offline.
 
     Args:
+        task: The resolved task as JSON: its words go on the card.
         model: The training's folder.
         dataset: The canonical dataset's folder: its test images are the proof's.
         evaluation: The test figures for the card.
@@ -29,19 +31,24 @@ def export(
     from components.steps import step
 
     with step("export") as say:
+        import json
         from pathlib import Path
 
         from data.dataset import Dataset
         from data.files import read_json
         from training.calibrate import HeadCalibration
-        from training.export import build_bundle
+        from training.export.build import package
+        from training.model import load_model
+        from training.task import task_from_dict
 
         fitted = {
             name: HeadCalibration.from_dict(value)
             for name, value in read_json(Path(calibration.path)).items()
         }
-        made = build_bundle(
-            Path(model.path),
+        network, _ = load_model(Path(model.path))
+        made = package(
+            network,
+            task_from_dict(json.loads(task)),
             Dataset.open(Path(dataset.path)),
             read_json(Path(evaluation.path)),
             fitted,

@@ -7,7 +7,7 @@ from components.base import component
 
 @component
 def train(
-    task: str,
+    recipe: str,
     dataset: dsl.Input[dsl.Dataset],
     dataset_digest: str,
     seed: int,
@@ -18,12 +18,12 @@ def train(
     """Fit the task's model; a training that was killed goes on from its checkpoint.
 
     Args:
-        task: The resolved task as JSON.
+        recipe: JSON: the part of the resolved task that the weights depend on.
         dataset: The canonical dataset's folder.
         dataset_digest: Its digest; part of the name of the folder that training works in.
         seed: Of everything random.
         code_digest: Of the code that trains, likewise.
-        model: The run's folder: weights, task, history, curves.
+        model: The run's folder: weights, recipe, history, curves.
         metrics: What the chosen epoch showed on validation data.
 
     Returns:
@@ -41,11 +41,14 @@ def train(
         from training.fit import fit
         from training.task import task_from_dict
 
-        spec = task_from_dict(json.loads(task))
-        key = training_key(task=spec.digest, dataset=dataset_digest, seed=seed, code=code_digest)
+        task = task_from_dict(json.loads(recipe))
+        key = training_key(task=task.training_digest, dataset=dataset_digest, seed=seed, code=code_digest)
         with work_folder(key) as work:
-            result = fit(spec, Dataset.open(Path(dataset.path)), work, seed=seed, resume=True)
+            result = fit(task, Dataset.open(Path(dataset.path)), work, seed=seed)
             publish(work, Path(model.path))
         write_json(Path(metrics.path), result.to_dict())
-        say(result.summary)
-        return result.run_id
+        for head, found in result.val.items():
+            for name, value in found.items():
+                metrics.log_metric(f"val.{head}.{name}", float(value))
+        say(f"{result.summary}{' (resumed)' if result.resumed else ''}")
+        return result.run_id or ""

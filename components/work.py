@@ -15,7 +15,7 @@ from data.files import atomic_dir, digest_json
 from data.paths import home
 
 _WAIT_S = 20.0
-_LEFT_BEHIND = {"checkpoint.pt"}
+_LEFT_BEHIND = {"checkpoint.pt", "tracking.json", ".lock"}
 
 
 def training_key(*, task: str, dataset: str, seed: int, code: str) -> str:

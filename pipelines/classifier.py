@@ -55,6 +55,7 @@ def build(configure: Configure | None = None, *, name: str = "classifier", fresh
     def pipeline(
         task_name: str,
         task: str,
+        recipe: str,
         heads: str,
         quality: str,
         source: str,
@@ -83,7 +84,7 @@ def build(configure: Configure | None = None, *, name: str = "classifier", fresh
         checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
         fitted = placed(
             "train",
-            train(task=task, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
+            train(recipe=recipe, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
         ).after(checked)
         model = fitted.outputs["model"]
         judged = placed(
@@ -99,6 +100,7 @@ def build(configure: Configure | None = None, *, name: str = "classifier", fresh
         exported = placed(
             "export",
             export(
+                task=task,
                 model=model,
                 dataset=dataset,
                 evaluation=evaluation,

@@ -13,6 +13,8 @@ from data.errors import SourceError
 if TYPE_CHECKING:
     from training.task import Task
 
+_RECIPE = ("name", "title", "heads", "backbone", "weights", "input_size", "preprocessing", "train")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -46,11 +48,14 @@ class Request:
 def task_arguments(task: Task) -> dict[str, str]:
     """What the pipeline is told of a task.
 
-    Ingest gets the heads and the quality profile alone, so that another recipe is no new dataset.
+    Ingest gets the heads and the quality profile alone, and training only what the weights depend on: another
+    recipe is no new dataset, and another floor of the gate no new training.
     """
+    body = task.to_dict()
     return {
         "task_name": task.name,
-        "task": json.dumps(task.to_dict(), sort_keys=True),
+        "task": json.dumps(body, sort_keys=True),
+        "recipe": json.dumps({key: body[key] for key in _RECIPE}, sort_keys=True),
         "heads": json.dumps({head.name: list(head.classes) for head in task.heads}),
         "quality": json.dumps(task.quality.to_dict(), sort_keys=True),
     }

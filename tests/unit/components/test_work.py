@@ -41,7 +41,8 @@ def test_two_at_once_are_refused(home: Home) -> None:
 def test_publishing_moves_everything_but_the_checkpoint(home: Home, tmp_path: Path) -> None:
     out = tmp_path / "model"
     with work_folder("k") as work:
-        (work / "checkpoint.pt").write_text("x")
+        for name in ("checkpoint.pt", ".lock", "tracking.json"):
+            (work / name).write_text("x")
         (work / "model.safetensors").write_text("weights")
         (work / "deep").mkdir()
         (work / "deep" / "curves.png").write_text("curves")
