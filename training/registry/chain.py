@@ -164,6 +164,9 @@ def check_head(place: str, text: str | None, hashes: list[str], public: str) -> 
         return [Problem("head", 0, f"{place} belongs to another ledger: it was signed by another key")]
     if not verify_signature(head.public_key, head.hash, head.signature):
         return [Problem("head", 0, f"{place} was not signed by its key")]
+    if not hashes:
+        message = f"the ledger is empty, but {place} knows entry {head.seq}: it was lost, or was never here"
+        return [Problem("cut", 0, message)]
     if head.seq >= len(hashes):
         return [
             Problem(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from data.errors import RegistryError
 
-if TYPE_CHECKING:
-    from .client import Registry
-    from .gate import GateDecision
-    from .version import Version
+from .cli_parts import (
+    dataset,
+    open_registry,
+    print_json,
+    print_judged,
+    print_promotion,
+    rules,
+    triple,
+    words,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -62,11 +67,11 @@ def list_(
 
     Example: retiderm models list dr_grading --json
     """
-    registry = _registry()
+    registry = open_registry()
     tasks = [task] if task else registry.tasks()
     versions = [version for name in tasks for version in registry.versions(name)]
     if as_json:
-        _print_json([version.to_dict() for version in versions])
+        print_json([version.to_dict() for version in versions])
         return
     if not versions:
         typer.echo("The registry has no version yet. Train one: retiderm run dr_grading --data SOURCE.")
@@ -82,12 +87,12 @@ def show(task: Task, version: Ref = "champion", as_json: Json = False) -> None:
 
     Example: retiderm models show skin_lesion 2
     """
-    registry = _registry()
+    registry = open_registry()
     found = registry.get(task, version)
     bundle = registry.bundle(found)
     if as_json:
         where = str(bundle.root)
-        _print_json({**found.to_dict(), "bundle": where, "card": bundle.card.to_dict()})
+        print_json({**found.to_dict(), "bundle": where, "card": bundle.card.to_dict()})
         return
     from .view import print_page
 
@@ -114,15 +119,15 @@ def compare(
     """
     from .gate import GateRules, against
 
-    registry = _registry()
+    registry = open_registry()
     one, other = registry.get(task, candidate), registry.get(task, champion)
     found: list[Any] | str = "They were judged on different test images, so no paired comparison is possible."
     if one.test_digest == other.test_digest:
         rules = GateRules(metric=metric, margin=margin)
-        found = against(registry, one, registry.bundle(one), other, rules, _dataset(data))
+        found = against(registry, one, registry.bundle(one), other, rules, dataset(data))
     pairs = [] if isinstance(found, str) else found
     if as_json:
-        _print_json(
+        print_json(
             {
                 "candidate": one.to_dict(),
                 "champion": other.to_dict(),
@@ -184,17 +189,17 @@ def import_(
     foreign = Foreign(
         weights=weights,
         architecture=architecture,
-        classes=_words(classes),
+        classes=words(classes),
         licence=licence,
-        forbids=_words(forbids) or (),
-        mean=_triple(mean, "--mean"),
-        std=_triple(std, "--std"),
+        forbids=words(forbids) or (),
+        mean=triple(mean, "--mean"),
+        std=triple(std, "--std"),
         output=output,
         probabilities=probabilities,
         trust=trust,
     )
-    version, decision = import_model(_registry(), task, foreign, data)
-    _print_judged(version, decision, as_json)
+    version, decision = import_model(open_registry(), task, foreign, data)
+    print_judged(version, decision, as_json)
     if not as_json and decision.accepted:
         typer.echo(f"Let it serve: retiderm models promote {version.task} {version.version}")
 
@@ -209,10 +214,10 @@ def approve(
     """
     from .gate import approve as give
 
-    registry = _registry()
+    registry = open_registry()
     found = give(registry, registry.get(task, version), why=why, who=who)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
         typer.echo(f"{task} version {found.version} is approved by {found.approved_by}.")
 
@@ -240,17 +245,17 @@ def promote(
     """
     from .promotion import promote as carry_out
 
-    registry = _registry()
+    registry = open_registry()
     found = registry.get(task, version)
     if judge:
         from .gate import judge as ask
 
-        decision = ask(registry, found, _rules(found, task_file), dataset=_dataset(data))
+        decision = ask(registry, found, rules(found, task_file), dataset=dataset(data))
         if not as_json:
             from .view import print_decision
 
             print_decision(Console(), decision)
-    _print_promotion(carry_out(registry, found, why=why, who=who), as_json)
+    print_promotion(carry_out(registry, found, why=why, who=who), as_json)
 
 
 @app.command()
@@ -269,7 +274,7 @@ def rollback(
     """
     from .promotion import rollback as carry_out
 
-    _print_promotion(carry_out(_registry(), task, to=to, why=why, who=who), as_json)
+    print_promotion(carry_out(open_registry(), task, to=to, why=why, who=who), as_json)
 
 
 @app.command()
@@ -291,7 +296,7 @@ def history(
     if all_:
         chosen = [entry for entry in entries if task is None or entry.task == task]
         if as_json:
-            _print_json([entry.to_dict() for entry in chosen])
+            print_json([entry.to_dict() for entry in chosen])
         else:
             for entry in chosen:
                 typer.echo(
@@ -301,7 +306,7 @@ def history(
         return
     rows = rows_of(entries, task)
     if as_json:
-        _print_json([row.to_dict() for row in rows])
+        print_json([row.to_dict() for row in rows])
     elif not rows:
         typer.echo("Nothing has served yet.")
     else:
@@ -324,9 +329,9 @@ def verify(
     """
     from .verify import verify as look
 
-    findings = look(_registry(), task, bundles=bundles)
+    findings = look(open_registry(), task, bundles=bundles)
     if as_json:
-        _print_json({"ok": not findings, "findings": [item.to_dict() for item in findings]})
+        print_json({"ok": not findings, "findings": [item.to_dict() for item in findings]})
     elif findings:
         from .view import print_findings
 
@@ -355,93 +360,24 @@ def reconcile(
     from .reconcile import adopt
     from .reconcile import reconcile as mend
 
-    registry, found = _registry(), []
+    registry, found = open_registry(), []
     if new_ledger:
         if not why:
             raise RegistryError("A ledger is not set aside without a reason.", hint="Add --why.")
         ledger = Ledger()
+        tasks = ledger.known()[0] | {name for name in registry.ledger_heads() if name == task}
         aside = ledger.retire(why)
-        found += adopt(registry, ledger, why=why)
+        found += adopt(registry, ledger, tasks, why=why)
         if not as_json:
             typer.echo(f"The old ledger is in {aside.name}, beside the new one.")
     found += mend(registry, task, dry_run=dry_run)
     if as_json:
-        _print_json([item.to_dict() for item in found])
+        print_json([item.to_dict() for item in found])
     elif not found:
         typer.echo("Nothing to do.")
     else:
         for item in found:
-            mark = "would " if dry_run else "" if item.done else "NOT "
-            typer.echo(f"{mark}done: {item.task}: {item.message}")
+            mark = "to do" if dry_run else "done" if item.done else "NOT done"
+            typer.echo(f"{mark}: {item.task}: {item.message}")
     if not dry_run and any(not item.done for item in found):
         raise typer.Exit(1)
-
-
-def _registry() -> Registry:
-    from .client import Registry
-
-    return Registry()
-
-
-def _dataset(path: Path | None) -> Any:
-    if path is None:
-        return None
-    from data.dataset import Dataset
-
-    return Dataset.open(path)
-
-
-def _rules(version: Version, task_file: Path | None) -> Any:
-    """The rules that a version was judged by, or those of its task."""
-    from training.task import load_task
-
-    from .gate import GateRules
-    from .ledger import Ledger
-    from .state import last_gate
-
-    if task_file is None:
-        entry = last_gate(Ledger().entries(), version.task, version.digest)
-        if entry is not None:
-            return GateRules.from_dict(entry.data["rules"])
-    return GateRules.of(load_task(task_file or version.task).gate)
-
-
-def _print_judged(version: Version, decision: GateDecision, as_json: bool) -> None:
-    if as_json:
-        _print_json({"version": version.to_dict(), "gate": decision.to_dict()})
-        return
-    from .view import print_decision, versions_table
-
-    console = Console()
-    console.print(versions_table([version]))
-    print_decision(console, decision)
-
-
-def _print_promotion(done: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(done.to_dict())
-    elif not done.changed:
-        typer.echo(f"{done.task} version {done.version} serves already.")
-    else:
-        before = f", before it version {done.before}" if done.before else ""
-        typer.echo(f"{done.task} version {done.version} serves now ({', '.join(done.targets)}){before}.")
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
-
-
-def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    from data.errors import UsageError
-
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} is {text!r}.", hint="Give three numbers: .485,.456,.406") from None
-    return red, green, blue
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -9,8 +9,8 @@ digest against the version's tag.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from data.errors import IntegrityError, ParityError, RegistryError
-from data.files import canonical_json, sha256_file
+from data.files import sha256_file
 from data.paths import home
 from serving.core.bundle import Bundle
 from serving.core.pointer import check_name
 
-from .page import scalar_metrics, task_page, version_page
+from .page import task_page, version_page
 from .proofs import unproved
 from .store import copy_bundle, log_file, log_json, mlflow_errors, pages
-from .version import CHAMPION, Version
+from .version import CHAMPION, Version, tags_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +37,7 @@ BUNDLE = "bundle"
 PREDICTIONS = "predictions/test.npz"
 EVALUATION = "evaluation.json"
 HEAD_TAG = "ledger.head"
+OURS_TAG = "retiderm"
 
 __all__ = ["CHAMPION", "Registry", "Version"]
 
@@ -108,7 +109,7 @@ class Registry:
             run = run_id or self._new_run(task)
             place = _place(bundle.digest)
             self.client.log_artifacts(run, str(bundle.root), f"{place}/{BUNDLE}")
-            every = self._tags(bundle) | dict(tags or {})
+            every = tags_of(bundle) | dict(tags or {})
             if predictions is not None:
                 every["predictions_sha256"] = sha256_file(predictions)
                 log_file(self.client, run, predictions, f"{place}/{PREDICTIONS}")
@@ -164,17 +165,18 @@ class Registry:
     # reading
 
     def tasks(self) -> list[str]:
-        """Every task with a version, sorted."""
+        """Every task with a version, sorted. Another project's models in the same MLflow are left out."""
         with mlflow_errors("listing the tasks"):
-            return sorted(model.name for model in pages(self.client.search_registered_models))
+            models = pages(self.client.search_registered_models)
+            return sorted(model.name for model in models if OURS_TAG in model.tags)
 
     def versions(self, task: str) -> list[Version]:
-        """Every version of a task, newest first; none for an unknown task."""
+        """Every version of a task, newest first; none for an unknown task. Another project's are left out."""
         check_name(task, "task")
         with mlflow_errors(f"listing the versions of {task}"):
             aliases = self._aliases(task)
             found = pages(self.client.search_model_versions, filter_string=f"name = '{task}'")
-            versions = [_version(item, aliases) for item in found]
+            versions = [Version.of(item, aliases) for item in found if "digest" in item.tags]
         return sorted(versions, key=lambda v: int(v.version), reverse=True)
 
     def get(self, task: str, ref: str) -> Version:
@@ -217,9 +219,7 @@ class Registry:
         """
         found = self._local(version)
         if found is None:
-            found = home().root / "cache" / "bundles" / version.digest.removeprefix("sha256:")
-            if not found.is_dir():
-                self._download(version, found)
+            return self._cached(version)
         return _same(Bundle.open(found), version)
 
     def bundle_path(self, version: Version) -> Path:
@@ -269,14 +269,10 @@ class Registry:
     # the ledger's head, kept here as well
 
     def ledger_heads(self) -> dict[str, str]:
-        """The ledger's heads that promotions left here, by a name for the place."""
+        """The ledger's heads that promotions left here, by task."""
         with mlflow_errors("reading the ledger's heads"):
             models = pages(self.client.search_registered_models)
-            return {
-                f"MLflow's tag of {model.name}": model.tags[HEAD_TAG]
-                for model in models
-                if HEAD_TAG in model.tags
-            }
+            return {model.name: model.tags[HEAD_TAG] for model in models if HEAD_TAG in model.tags}
 
     def keep_ledger_head(self, task: str, head: str) -> None:
         """Keep the ledger's head with a task."""
@@ -311,27 +307,13 @@ class Registry:
 
         task = bundle.card.task
         try:
-            self.client.create_registered_model(task, description=task_page(bundle.card))
+            self.client.create_registered_model(
+                task, tags={OURS_TAG: bundle.card.kind}, description=task_page(bundle.card)
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-    def _tags(self, bundle: Bundle) -> dict[str, str]:
-        card = bundle.card
-        return {
-            "digest": bundle.digest,
-            "dataset_digest": card.dataset.digest,
-            "test_digest": card.dataset.test_digest,
-            "code_digest": card.code_digest,
-            "preprocessing_digest": card.preprocessing_digest,
-            "retiderm_version": card.retiderm_version,
-            "backbone": card.backbone,
-            "source": card.dataset.source,
-            "licence": card.licence,
-            "forbids": ",".join(card.forbids),
-            "synthetic": str(card.dataset.synthetic).lower(),
-            "metrics": canonical_json(scalar_metrics(card.metrics)),
-        }
+            self.client.set_registered_model_tag(task, OURS_TAG, bundle.card.kind)
 
     def _read_back(self, run: str, bundle: Bundle, predictions: str | None) -> None:
         place = _place(bundle.digest)
@@ -354,6 +336,17 @@ class Registry:
         path = Path(unquote(uri.path))
         return path if path.is_dir() else None
 
+    def _cached(self, version: Version) -> Bundle:
+        """A verified copy under the home; one that was damaged there is fetched again."""
+        place = home().root / "cache" / "bundles" / version.digest.removeprefix("sha256:")
+        if place.is_dir():
+            try:
+                return _same(Bundle.open(place), version)
+            except IntegrityError:
+                shutil.rmtree(place)
+        self._download(version, place)
+        return Bundle.open(place, verify=False)
+
     def _download(self, version: Version, destination: Path) -> None:
         with (
             mlflow_errors(f"downloading {version.task} version {version.version}"),
@@ -373,21 +366,6 @@ def _same(bundle: Bundle, version: Version) -> Bundle:
             hint="Someone replaced its files: restore them from a backup, or register the bundle anew.",
         )
     return bundle
-
-
-def _version(item: Any, aliases: Mapping[str, str]) -> Version:
-    number = str(item.version)
-    tags = {str(key): str(value) for key, value in item.tags.items()}
-    created = dt.datetime.fromtimestamp(item.creation_timestamp / 1000, dt.UTC)
-    return Version(
-        task=item.name,
-        version=number,
-        digest=tags.get("digest", ""),
-        run_id=item.run_id or "",
-        created_at=created.isoformat(timespec="seconds"),
-        aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
-        tags=tags,
-    )
 
 
 def _place(digest: str) -> str:

@@ -119,6 +119,19 @@ class Ledger:
                 found.append(entry)
         return found
 
+    def known(self) -> tuple[set[str], str]:
+        """The tasks that readable lines name, and the public key that the first states. Never raises."""
+        tasks, public = set(), ""
+        for number, line in enumerate(self._lines()):
+            try:
+                entry = parse(line)
+            except ValueError:
+                continue
+            tasks.add(entry.task)
+            if number == 0:
+                public = str(entry.data.get("public_key", ""))
+        return tasks - {""}, public
+
     def head(self) -> Head | None:
         """Where the chain stands now, from its last line; None for an empty ledger."""
         entries = self.entries()

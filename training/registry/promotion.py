@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from data.errors import LedgerError, RegistryError, RetidermError
 
 from .chain import Entry
+from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .locks import locked
 from .state import last_gate, served_digests, unfinished
@@ -75,7 +76,7 @@ def promote(
     """
     ledger = ledger or Ledger()
     with task_lock(ledger, version.task, lock_timeout):
-        ledger.require_sound(registry.ledger_heads())
+        ledger.require_sound(kept_heads(registry, ledger, version.task))
         finish_unfinished(registry, ledger, version.task, on_step=on_step)
         version = registry.get(version.task, version.version)
         _allowed(registry, ledger, version)
@@ -110,7 +111,7 @@ def rollback(
     """
     ledger = ledger or Ledger()
     with task_lock(ledger, task, lock_timeout):
-        ledger.require_sound(registry.ledger_heads())
+        ledger.require_sound(kept_heads(registry, ledger, task))
         finish_unfinished(registry, ledger, task, on_step=on_step)
         if to is None:
             version = registry.by_alias(task, PREVIOUS)
@@ -283,13 +284,6 @@ def _run(
     keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
     for target in targets:
         target.tidy(version.task, keep)
-
-
-def keep_head(registry: Registry, ledger: Ledger, task: str) -> None:
-    """Keep the ledger's head in MLflow too, so that a tail that is cut here shows."""
-    head = ledger.head()
-    if head is not None:
-        registry.keep_ledger_head(task, head.to_json())
 
 
 def task_lock(ledger: Ledger, task: str, timeout: float) -> contextlib.AbstractContextManager[None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from data.errors import RetidermError
 
+from .heads import keep_head, kept_heads
 from .ledger import Ledger
-from .promotion import LOCK_S, OnStep, finish_unfinished, keep_head, task_lock
+from .promotion import LOCK_S, OnStep, finish_unfinished, task_lock
 from .state import after, now_serving, unfinished
 from .targets import Target, target_from_spec
 from .version import CHAMPION, PREVIOUS, Version
@@ -53,7 +54,7 @@ def reconcile(
     ledger = ledger or Ledger()
     entries = ledger.entries()
     if not dry_run:
-        ledger.require_sound(registry.ledger_heads())
+        ledger.require_sound(kept_heads(registry, ledger, task))
     tasks = [task] if task is not None else sorted({entry.task for entry in entries if entry.task})
     found: list[Repair] = []
     for name in tasks:
@@ -125,16 +126,19 @@ def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Se
     return found
 
 
-def adopt(registry: Registry, ledger: Ledger, *, why: str, who: str | None = None) -> list[Repair]:
+def adopt(
+    registry: Registry, ledger: Ledger, tasks: Collection[str], *, why: str, who: str | None = None
+) -> list[Repair]:
     """Begin a new ledger's history with what serves: each task's previous and champion, where they are whole.
 
-    For after :meth:`Ledger.retire`. The gate's decisions are not taken over: what waited is judged again.
+    For after :meth:`Ledger.retire`, with the tasks that the old one knew. The gate's decisions are not taken
+    over: what waited is judged again.
     """
     from .targets import default_targets
 
     found = []
     targets = [target.spec() for target in default_targets(registry)]
-    for task in registry.tasks():
+    for task in sorted(tasks):
         known: dict[str, str | None] = {PREVIOUS: None, CHAMPION: None}
         for alias in known:
             version = registry.by_alias(task, alias)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data.errors import LedgerError, RetidermError
 
+from .heads import kept_heads
 from .ledger import Ledger
 from .reconcile import reconcile
 from .signing import KEY_VARIABLE, readable_by_others
@@ -56,7 +57,7 @@ def verify(
     found: list[Finding] = []
     heads: dict[str, str] = {}
     try:
-        heads = registry.ledger_heads()
+        heads = kept_heads(registry, ledger, task)
     except RetidermError as error:
         found.append(Finding("unreachable", "", error.message))
     found += [Finding("ledger", "", problem.message) for problem in ledger.verify(heads)]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from data.files import canonical_json
+
+from .page import scalar_metrics
+
+if TYPE_CHECKING:
+    from serving.core.bundle import Bundle
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -24,6 +32,22 @@ class Version:
     created_at: str  # UTC, ISO 8601
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, item: Any, aliases: Mapping[str, str]) -> Version:
+        """From MLflow's own, with the task's aliases."""
+        number = str(item.version)
+        tags = {str(key): str(value) for key, value in item.tags.items()}
+        created = dt.datetime.fromtimestamp(item.creation_timestamp / 1000, dt.UTC)
+        return cls(
+            task=item.name,
+            version=number,
+            digest=tags.get("digest", ""),
+            run_id=item.run_id or "",
+            created_at=created.isoformat(timespec="seconds"),
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
+            tags=tags,
+        )
 
     @property
     def dataset_digest(self) -> str:
@@ -84,3 +108,22 @@ class Version:
             },
             "tags": {key: value for key, value in sorted(self.tags.items()) if key != "metrics"},
         }
+
+
+def tags_of(bundle: Bundle) -> dict[str, str]:
+    """The tags of a bundle's version: enough to list and compare versions without their files."""
+    card = bundle.card
+    return {
+        "digest": bundle.digest,
+        "dataset_digest": card.dataset.digest,
+        "test_digest": card.dataset.test_digest,
+        "code_digest": card.code_digest,
+        "preprocessing_digest": card.preprocessing_digest,
+        "retiderm_version": card.retiderm_version,
+        "backbone": card.backbone,
+        "source": card.dataset.source,
+        "licence": card.licence,
+        "forbids": ",".join(card.forbids),
+        "synthetic": str(card.dataset.synthetic).lower(),
+        "metrics": canonical_json(scalar_metrics(card.metrics)),
+    }

@@ -20,23 +20,20 @@ _SHOWN = ("auc", "accuracy", "balanced_accuracy", "kappa", "nll", "ece")
 
 
 def versions_table(versions: Sequence[Version]) -> Table:
-    """One row a version, newest first."""
-    table = Table(
-        "task", "version", "alias", "made", "origin", "gate", "test metrics", "bundle", box=box.SIMPLE
-    )
+    """One row a version, newest first; fits 80 columns."""
+    table = Table(box=box.SIMPLE)
+    for name in ("task", "", "alias", "made", "gate", "test metrics", "bundle"):
+        table.add_column(name, no_wrap=name not in ("test metrics", "gate"))
     for version in versions:
-        gate = version.decision or "–"
-        if version.pending_approval:
-            gate = "waits for approval"
+        gate = "waits for approval" if version.pending_approval else version.decision or "–"
         table.add_row(
             version.task,
             version.version,
             Text(", ".join(version.aliases), style="bold green" if "champion" in version.aliases else ""),
-            version.created_at[:16].replace("T", " "),
-            version.origin,
+            version.created_at[5:16].replace("T", " "),
             Text(gate, style={"accept": "green", "refuse": "red"}.get(gate, "yellow")),
-            brief(version),
-            version.digest.removeprefix("sha256:")[:12],
+            brief(version) + (" (imported)" if version.origin == "imported" else ""),
+            version.digest.removeprefix("sha256:")[:8],
         )
     return table
 
@@ -64,7 +61,9 @@ def compare_table(one: Version, other: Version) -> Table:
 
 def history_table(rows: Sequence[Served]) -> Table:
     """What served when, newest first."""
-    table = Table("task", "version", "from (UTC)", "until", "how", "who", "why", "bundle", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for name in ("task", "", "from (UTC)", "until", "how", "who", "why"):
+        table.add_column(name, no_wrap=name not in ("why", "who"))
     for row in reversed(rows):
         table.add_row(
             row.task,
@@ -74,7 +73,6 @@ def history_table(rows: Sequence[Served]) -> Table:
             row.action,
             row.who,
             row.why,
-            row.digest.removeprefix("sha256:")[:12],
         )
     return table
 
@@ -123,4 +121,4 @@ def _figure(value: dict[str, float] | None) -> str:
 
 
 def _time(text: str) -> str:
-    return text[:19].replace("T", " ")
+    return text[5:16].replace("T", " ")

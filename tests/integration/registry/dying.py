@@ -119,6 +119,44 @@ def promote_and_die(version: str, point: str) -> None:
     promotion.promote(here, here.get(TASK, version), on_step=lambda name: die() if name == point else None)
 
 
+def register_and_die(folder: Path, point: str) -> None:
+    """Register a third version and die before, or just after, MLflow has made it; or while files go up."""
+    from tests.bundles import tiny_bundle
+    from training.registry import client
+
+    here = registry()
+    bundle = tiny_bundle(
+        folder / "b3", seed=3, parity={name: {"passed": True} for name in ("onnx", "cam", "served")}
+    )
+    store = here.client
+    if point == "uploading":
+        client.log_json = lambda *a, **k: die()  # type: ignore[assignment]
+    elif point == "uploaded":
+        store.create_model_version = lambda *a, **k: die()  # type: ignore[method-assign]
+    else:
+        make = store.create_model_version
+
+        def once(*arguments: Any, **more: Any) -> None:
+            make(*arguments, **more)
+            die()
+
+        store.create_model_version = once  # type: ignore[method-assign]
+    here.register(bundle, evaluation={"a": 1})
+
+
+def register_again(folder: Path) -> dict[str, Any]:
+    """What the next start makes of what the deaths left."""
+    from serving.core.bundle import Bundle
+
+    here = registry()
+    version = here.register(Bundle.open(folder / "b3"), evaluation={"a": 1})
+    return {
+        "version": version.version,
+        "versions": [item.version for item in here.versions(TASK)],
+        "digest": here.bundle(version).digest == version.digest,
+    }
+
+
 def look() -> dict[str, Any]:
     """What serves, what verify says, without changing anything."""
     from data.paths import home
@@ -168,6 +206,12 @@ def main(folder: Path) -> None:
     import training.registry.client  # noqa: F401
 
     child(lambda: prepare(folder))
+    for point in ("uploading", "uploaded", "made"):
+        ended, _ = child(lambda point=point: register_and_die(folder, point))
+        _, seen = child(lambda: [item.version for item in registry().versions(TASK)])
+        print(json.dumps({"point": f"register: {point}", "signal": ended, "seen": seen}), flush=True)
+    _, seen = child(lambda: register_again(folder))
+    print(json.dumps({"point": "register: again", "signal": 9, "seen": seen}), flush=True)
     serves, waits = "1", "2"
     for point in POINTS:
         ended, _ = child(lambda point=point, waits=waits: promote_and_die(waits, point))

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("dying.py")
 
 
 @pytest.fixture(scope="module")
-def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("dying")
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=500, check=False
@@ -24,9 +24,26 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return {row["point"]: row for row in rows}
 
 
-def test_each_was_really_killed(deaths: dict[str, dict[str, Any]]) -> None:
-    assert len(deaths) == 12
-    assert {row["signal"] for row in deaths.values()} == {9}
+@pytest.fixture(scope="module")
+def deaths(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {point: row for point, row in rows.items() if not point.startswith("register: ")}
+
+
+def test_each_was_really_killed(rows: dict[str, dict[str, Any]]) -> None:
+    assert len(rows) == 16
+    assert {row["signal"] for row in rows.values()} == {9}
+
+
+def test_a_killed_registration_leaves_no_version_or_a_whole_one(rows: dict[str, dict[str, Any]]) -> None:
+    assert rows["register: uploading"]["seen"] == ["2", "1"]
+    assert rows["register: uploaded"]["seen"] == ["2", "1"]
+    assert rows["register: made"]["seen"] == ["3", "2", "1"]
+    # Registering again finds the version that was made and makes no second one.
+    assert rows["register: again"]["seen"] == {
+        "version": "3",
+        "versions": ["3", "2", "1"],
+        "digest": True,
+    }
 
 
 def test_what_serves_after_a_death_is_whole_and_one_of_the_two(deaths: dict[str, dict[str, Any]]) -> None:

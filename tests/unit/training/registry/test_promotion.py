@@ -270,7 +270,7 @@ def test_a_damaged_ledger_stops_promotions_and_can_be_begun_anew(
         reconcile(registry)
     assert serving(home) == "2"
     ledger.retire("restored from nothing")
-    assert [r.message for r in adopt(registry, ledger, why="after a damage")] == [
+    assert [r.message for r in adopt(registry, ledger, [TASK], why="after a damage")] == [
         "Took over version 1 as previous.",
         "Took over version 2 as champion.",
     ]
@@ -317,3 +317,43 @@ def test_tasks_do_not_disturb_each_other(registry: Registry, make: Any, home: Ho
     assert (serving(home), serving(home, "skin_lesion")) == ("1", "1")
     assert verify(registry) == []
     assert registry.tasks() == ["dr_grading", "skin_lesion"]
+
+
+def test_another_teams_ledger_in_the_same_mlflow_does_no_harm(
+    registry: Registry, make: Any, home: Home, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(registry, make(accepted=True))
+    monkeypatch.setenv("RETIDERM_HOME", str(tmp_path / "theirs"))
+    promote(registry, make("skin_lesion", accepted=True))
+    assert verify(registry) == []
+    # But what one team promoted, another's ledger knows nothing of.
+    with pytest.raises(RegistryError, match="belongs to another ledger"):
+        promote(registry, make(accepted=True))
+
+
+def test_an_empty_ledger_where_mlflow_knows_one_is_told(
+    registry: Registry, make: Any, home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    promote(registry, make(accepted=True))
+    shutil.rmtree(home.registry)
+    (finding,) = verify(registry)
+    assert "the ledger is empty, but MLflow's tag of dr_grading knows entry" in finding.message
+
+
+def test_a_damaged_cache_is_fetched_again(
+    registry: Registry, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make()
+    # As through a server, where nothing can be read in place.
+    monkeypatch.setattr(Registry, "_local", lambda self, version: None)
+    cached = registry.bundle_path(version)
+    assert "cache" in cached.parts
+    (cached / "model.onnx").write_bytes(b"damaged")
+    assert registry.bundle(version).digest == version.digest
+
+
+def test_models_of_other_projects_are_left_out(registry: Registry, make: Any) -> None:
+    registry.client.create_registered_model("theirs")
+    make()
+    assert registry.tasks() == [TASK]
+    assert registry.versions("theirs") == []

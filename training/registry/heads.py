@@ -1,0 +1,43 @@
+"""The ledger's head, kept in MLflow as a tag of each task, so that a tail that is cut here shows there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from data.errors import LedgerError
+
+from .chain import Head
+from .ledger import Ledger
+
+if TYPE_CHECKING:
+    from .client import Registry
+
+
+def keep_head(registry: Registry, ledger: Ledger, task: str) -> None:
+    """Keep where the ledger stands now with a task."""
+    head = ledger.head()
+    if head is not None:
+        registry.keep_ledger_head(task, head.to_json())
+
+
+def kept_heads(registry: Registry, ledger: Ledger, task: str | None = None) -> dict[str, str]:
+    """The heads in MLflow that this ledger must agree with, by a name for the place.
+
+    One MLflow may serve several teams, each with a ledger of its own. Ours are those of ``task``, of every
+    task that the ledger names, and of whatever its key signed; all of them where the ledger is empty, since
+    that may be what is left of ours.
+    """
+    known, public = ledger.known()
+    found = {}
+    for name, text in registry.ledger_heads().items():
+        ours = not known or name == task or name in known or _signed_by(text, public)
+        if ours:
+            found[f"MLflow's tag of {name}"] = text
+    return found
+
+
+def _signed_by(text: str, public: str) -> bool:
+    try:
+        return Head.from_json(text).public_key == public
+    except LedgerError:
+        return False
