@@ -8,9 +8,11 @@ import json
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.manifests.rendering import Document, of_kind
 
@@ -45,6 +47,23 @@ def test_servers(name: str, documents: list[Document], monkeypatch: pytest.Monke
     if name == "transformer-container":
         predictor = next(c for c in containers if c["name"] == "kserve-container")
         assert options.predictor_host == f"127.0.0.1:{predictor['ports'][1]['containerPort']}"
+
+
+def test_training_job(repository: Path) -> None:
+    import typer
+
+    from training.cli import app
+
+    job = yaml.safe_load((repository / "manifests/base/training/example-trainjob.yaml").read_text())
+    trainer = job["spec"]["trainer"]
+    assert trainer["command"] == ["torchrun"]
+    flag, module, command, *arguments = trainer["args"]
+    assert (flag, module) == ("-m", "training.cli")
+    # Only read, not run: none of the paths is here.
+    known = typer.main.get_command(app).commands[command].make_context(command, arguments)
+    assert known.params["task"] == "dr_grading"
+    assert str(known.params["data"]).startswith("/data/")
+    assert str(known.params["out"]).startswith("/data/")
 
 
 def _mlflow_server(arguments: list[str]) -> dict[str, Any]:
