@@ -20,6 +20,7 @@ from serving.core.bundle import Bundle, Card
 
 from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
 from .decision import FloorCheck, GateDecision, GateRules, Line
+from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .proofs import unproved
 from .version import APPROVED, CHALLENGER, Version
@@ -56,7 +57,7 @@ def judge(
     about its test images again, if its test digest is the right one.
 
     Raises:
-        RegistryError: MLflow can't be reached. A damaged candidate is a refusal.
+        RegistryError: MLflow can't be reached, the candidate's files are damaged, or the ledger is.
     """
     champion = registry.champion(version.task)
     refusals: list[str] = []
@@ -127,9 +128,12 @@ def approve(
 ) -> Version:
     """A person's approval of a version, in the ledger and as the tag that the gate looks for."""
     person = who or whoami()
-    (ledger or Ledger()).append(
+    ledger = ledger or Ledger()
+    ledger.require_sound(kept_heads(registry, ledger, version.task))
+    ledger.append(
         "approval", task=version.task, version=version.version, digest=version.digest, who=person, why=why
     )
+    keep_head(registry, ledger, version.task)
     return registry.set_tag(version, APPROVED, person)
 
 
@@ -145,6 +149,7 @@ def _record(registry: Registry, version: Version, decision: GateDecision, ledger
         "approved_by",
         "rules",
     )
+    ledger.require_sound(kept_heads(registry, ledger, version.task))
     ledger.append(
         "gate",
         task=version.task,
@@ -153,6 +158,7 @@ def _record(registry: Registry, version: Version, decision: GateDecision, ledger
         why=" ".join(decision.reasons)[:2000],
         data={**{key: document[key] for key in told}, "document": digest_json(document)},
     )
+    keep_head(registry, ledger, version.task)
     registry.record_decision(version, decision)
     if (decision.accepted or decision.pending_approval) and decision.line != "champion itself":
         registry.set_alias(version.task, CHALLENGER, version.version)

@@ -24,16 +24,16 @@ def kept_heads(registry: Registry, ledger: Ledger, task: str | None = None) -> d
     """The heads in MLflow that this ledger must agree with, by a name for the place.
 
     One MLflow may serve several teams, each with a ledger of its own. Ours are those of ``task``, of every
-    task that the ledger names, and of whatever its key signed; all of them where the ledger is empty, since
-    that may be what is left of ours.
+    task that the ledger names, and of whatever its key signed. Without a ``task`` an empty ledger must agree
+    with all of them, since it may be what is left of ours.
     """
     known, public = ledger.known()
-    found = {}
-    for name, text in registry.ledger_heads().items():
-        ours = not known or name == task or name in known or _signed_by(text, public)
-        if ours:
-            found[f"MLflow's tag of {name}"] = text
-    return found
+    everything = not known and task is None
+    return {
+        f"MLflow's tag of {name}": text
+        for name, text in registry.ledger_heads().items()
+        if everything or name == task or name in known or _signed_by(text, public)
+    }
 
 
 def _signed_by(text: str, public: str) -> bool:

@@ -17,6 +17,7 @@ one entry behind, which is no damage, since that entry is signed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import getpass
 import os
@@ -120,7 +121,7 @@ class Ledger:
         return found
 
     def known(self) -> tuple[set[str], str]:
-        """The tasks that readable lines name, and the public key that the first states. Never raises."""
+        """The tasks that readable lines name, and the public key: the first line's, else the key file's."""
         tasks, public = set(), ""
         for number, line in enumerate(self._lines()):
             try:
@@ -130,6 +131,9 @@ class Ledger:
             tasks.add(entry.task)
             if number == 0:
                 public = str(entry.data.get("public_key", ""))
+        if not public:
+            with contextlib.suppress(LedgerError):
+                public = load_key(self.key_path).public
         return tasks - {""}, public
 
     def head(self) -> Head | None:
