@@ -117,6 +117,21 @@ def test_all_forms_answer_alike(folder: Path, graph: Any) -> None:
 
 
 @pytest.mark.slow
+def test_lost_predictions_are_made_again_from_the_bundle(folder: Path, graph: Any) -> None:
+    """The champion's stored answers are gone: the gate asks its bundle, if it is given the data set."""
+    run(folder, "promote", "dr_grading", "1", "--json")
+    version = take_in(folder, "--weights", str(folder / "state.pth"), "--architecture", "resnet10t")[
+        "version"
+    ]
+    for path in (folder / "var").rglob("*.npz"):
+        if path.name == "test.npz" or path.parent.name == "predictions":
+            path.unlink()
+    line = ("promote", "dr_grading", version["version"], "--judge", "--json")
+    assert "Give the gate the data set" in run(folder, *line, code=1)
+    assert run(folder, *line, "--data", str(folder / "data"))["before"] == "1"
+
+
+@pytest.mark.slow
 def test_another_order_of_classes_is_the_same_model(folder: Path, graph: Any) -> None:
     """Named in another order the same outputs mean other classes, so the answers move with the names."""
     turned = ",".join(reversed(HEADS))
