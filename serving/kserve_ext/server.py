@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -81,7 +82,12 @@ class Server(ModelServer):  # type: ignore[misc]
     def start(self, models: Sequence[Model]) -> None:
         """Serve until SIGTERM or SIGINT; returns when what was in flight is answered."""
         self._register_and_check_atleast_one_model_is_ready(list(models))
-        asyncio.run(self._run())
+        # KServe's modules are a few hundred thousand objects that never go: a full collection that walks them
+        # holds up every request for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._run())
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -156,6 +162,15 @@ class Server(ModelServer):  # type: ignore[misc]
 
     def _announce(self) -> None:
         _LOG.info("ready: http://%s:%d, gRPC %d", self.settings.host, self.http_port, self.settings.grpc_port)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed, as uvicorn would choose: a third of a millisecond a request."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _quietly(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import cv2
+
 from data.image import DecodeLimits
 from data.provenance import cpu_quota
 from serving.kserve_ext.gate import Gate, Workers
@@ -37,6 +39,9 @@ def run(source: Source, server: ServerSettings, settings: TransformerSettings) -
     Raises:
         ServingError: nothing may serve, or the ports are taken.
     """
+    # One image is too small to share out: OpenCV's own threads cost more than they give, and take the core
+    # that the predictor computes on.
+    cv2.setNumThreads(1)
     clients: list[PredictorClient] = []
     following: list[asyncio.Task[None]] = []
     workers = Workers("images", settings.workers or cpu_quota())
