@@ -41,6 +41,18 @@ from data.synthetic.canvas import (
 )
 from data.synthetic.vessels import curve
 
+#: Real lesions are seldom as in a textbook: so many also have some of the look of what they are taken for.
+_AMBIGUOUS = 0.55
+_TAKEN_FOR = {
+    "nv": ("mel", "bkl", "df"),
+    "mel": ("nv", "bkl", "vasc"),
+    "bkl": ("mel", "nv", "akiec"),
+    "bcc": ("akiec", "bkl", "vasc"),
+    "akiec": ("bcc", "bkl"),
+    "vasc": ("mel", "bcc"),
+    "df": ("nv", "bcc"),
+}
+
 
 class _Scene:
     """A picture in the making: the skin, and where the lesion is."""
@@ -72,7 +84,14 @@ class _Scene:
 def draw_lesion(rng: np.random.Generator, code: str, size: int, camera: int) -> NDArray[np.uint8]:
     """An image ``uint8 [size, size, 3]`` of a lesion with this diagnosis."""
     scene = _Scene(rng, size)
+    bare, x, y, radius = scene.image.copy(), scene.x, scene.y, scene.radius
     _DRAW[code](scene)
+    if rng.random() < _AMBIGUOUS:
+        likeness = scene.image
+        scene.image, scene.x, scene.y, scene.radius = bare, x, y, radius
+        _DRAW[str(rng.choice(_TAKEN_FOR[code]))](scene)
+        share = np.float32(rng.uniform(0.3, 0.56))
+        scene.image = (1 - share) * likeness + share * scene.image
     _hairs(rng, scene.image)
     _light(rng, scene.image, camera)
     gains = ((1.0, 1.0, 1.0), (1.04, 0.97, 0.93), (0.95, 0.98, 1.06), (1.0, 1.03, 0.98))
