@@ -279,11 +279,15 @@ def _run(
     more = {"finished_by": finished_by} if finished_by else {}
     _note(ledger, intent, "done", after=intent.data["after"], targets=intent.data["targets"], **more)
     _tell(on_step, "done")
-    keep_head(registry, ledger, version.task)
+    # It serves: what fails from here on is no reason to take that back. A head that lags is no damage, and
+    # the next promotion tidies as well.
+    with contextlib.suppress(RetidermError, OSError):
+        keep_head(registry, ledger, version.task)
     _tell(on_step, "head kept")
-    keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
-    for target in targets:
-        target.tidy(version.task, keep)
+    with contextlib.suppress(RetidermError, OSError):
+        keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
+        for target in targets:
+            target.tidy(version.task, keep)
 
 
 def task_lock(ledger: Ledger, task: str, timeout: float) -> contextlib.AbstractContextManager[None]:

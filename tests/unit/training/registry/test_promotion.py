@@ -75,7 +75,8 @@ class Elsewhere:
         self.state[task] = dict(state) if state else None
 
     def tidy(self, task: str, keep: Sequence[Version]) -> None:
-        pass
+        if self.fails == "tidy":
+            raise OSError("no")
 
 
 def test_promote_twice_and_roll_back(registry: Registry, make: Any, home: Home) -> None:
@@ -199,6 +200,20 @@ def test_a_first_promotion_that_fails_leaves_nothing_serving(
     with pytest.raises(RegistryError, match="undone"):
         promote(registry, make(accepted=True), targets=[LocalTarget(registry), other])
     assert (serving(home), aliases(registry)) == (None, {"challenger": "1"})
+
+
+def test_what_fails_after_it_serves_is_no_reason_to_take_it_back(
+    registry: Registry, make: Any, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: Registry, task: str, head: str) -> None:
+        raise RegistryError("MLflow is away")
+
+    other = Elsewhere()
+    other.fails = "tidy"
+    version = make(accepted=True)
+    monkeypatch.setattr(Registry, "keep_ledger_head", away)
+    assert promote(registry, version, targets=[LocalTarget(registry), other]).changed
+    assert (serving(home), Ledger().entries()[-1].event) == ("1", "done")
 
 
 def test_what_can_not_be_undone_stays_open_and_says_so(registry: Registry, make: Any) -> None:
