@@ -259,6 +259,12 @@ def _resolve(file: _File) -> Task:
     size = (file.input_size, file.input_size) if isinstance(file.input_size, int) else file.input_size
     _check_metrics(file, heads)
     _check_steps(file)
+    for place in ("scale", "erase_area"):
+        low, high = getattr(file.train.augment, place)
+        if low > high:
+            raise TaskError(
+                f"`train.augment.{place}` is [{low:g}, {high:g}].", hint="Write the smaller first."
+            )
     return Task(
         name=file.name,
         title=file.title,
