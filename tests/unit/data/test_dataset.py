@@ -160,3 +160,9 @@ def test_opening_what_is_none(tmp_path: Path, made: Dataset) -> None:
 def test_heads_that_are_none(name: str, classes: tuple[str, ...]) -> None:
     with pytest.raises(DatasetError):
         Head(name, classes)
+
+
+def test_no_version_of_ours_moves_a_digest() -> None:
+    """Written down once: models name the digests that they learned from."""
+    data = frame([(1, "a", None, "g", "test"), (2, "b", "no", "h/\u00e9", "train")])
+    assert digest_of(data, HEADS) == "sha256:0d9baff2ccf4a97c83af64f220e1b7270bf0b9dc9729359319a3de132eacae9e"

@@ -158,3 +158,12 @@ def test_rules_that_are_none(text: str) -> None:
 
 def test_groups_that_share_an_image_are_joined_through_chains() -> None:
     assert join_groups(["c", "b", "b", "a", "z"], ["1", "1", "2", "2", "3"]) == ["a", "a", "a", "a", "z"]
+
+
+def test_no_version_of_ours_or_of_a_library_moves_a_split() -> None:
+    """Written down once: published figures stand on these cuts."""
+    rows = [(i // 2, i, "abc"[i // 2 % 3]) for i in range(24)]
+    letters = {"train": "r", "val": "a", "test": "e"}
+    for rule, wanted in (("stratified:0", "errrarrraaee"), ("fold:1/4", "arereererraa")):
+        made = assign(frame(rows), [HEAD], rule=rule)
+        assert "".join(letters[split] for split in made.split[::2]) == wanted
