@@ -54,17 +54,18 @@ def image_weights(
 def epoch_order(count: int, weights: NDArray[np.float64] | None, seed: int, epoch: int) -> Ints:
     """The images of an epoch, ``count`` of them, shuffled.
 
-    With weights an image appears as often as its weight says, to within one (systematic resampling): far
-    steadier from epoch to epoch than independent draws.
+    With weights, images and classes appear as often as the weights say, to within one (systematic
+    resampling): far steadier from epoch to epoch than independent draws.
     """
     rng = np.random.default_rng(seed_of(seed, ORDER, epoch))
     if weights is None:
         return rng.permutation(count)
-    # Shuffled first, so that neighbours in the file don't share the luck of one offset.
-    shuffled = rng.permutation(count)
-    edges = np.cumsum(weights[shuffled])
+    # Equal weights (one class) side by side, in random order: a class then keeps its share to within one image,
+    # and which of its images appear once more is by chance.
+    ordered = np.lexsort((rng.random(count), weights))
+    edges = np.cumsum(weights[ordered])
     points = (np.arange(count) + rng.random()) * (edges[-1] / count)
-    chosen = shuffled[np.minimum(np.searchsorted(edges, points, side="right"), count - 1)]
+    chosen = ordered[np.minimum(np.searchsorted(edges, points, side="right"), count - 1)]
     return rng.permutation(chosen)
 
 
