@@ -12,35 +12,11 @@ from numpy.typing import NDArray
 
 from data.errors import ImageError
 from data.quality import QualityVerdict
-from serving.core.bundle import Card, HeadCard
+from serving.core.bundle import Card
 from serving.engine import HeadAnswer
-from serving.source import Served
+from serving.identity import ModelInfo
 
 NO_EXPLANATION = "This model has no explanation."
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """Who answers."""
-
-    name: str
-    version: str
-    digest: str
-    precision: str
-
-    @classmethod
-    def of(cls, served: Served, precision: str) -> ModelInfo:
-        """The identity of a served bundle at a precision."""
-        return cls(served.task, served.version, served.digest, precision)
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain values."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "digest": self.digest,
-            "precision": self.precision,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +100,3 @@ class ImageAnswer:
 def unexplained(card: Card) -> str | None:
     """Why a model has no explanation; None when it has one."""
     return None if "cam" in card.outputs else card.explanation.reason or NO_EXPLANATION
-
-
-def classes_of(heads: tuple[HeadCard, ...]) -> dict[str, list[str]]:
-    """Class names by head, as metadata carries them."""
-    return {head.name: list(head.classes) for head in heads}

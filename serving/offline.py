@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.errors import ImageError, UsageError
-from serving.answer import HeadResult, ImageAnswer, ModelInfo, unexplained
+from serving.answer import HeadResult, ImageAnswer, unexplained
 from serving.engine import load_engine
 from serving.explain import overlay_png
+from serving.identity import ModelInfo
 from serving.preparing import load_recipe
 from serving.source import Served, open_source
 

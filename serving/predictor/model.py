@@ -10,8 +10,8 @@ from kserve import InferRequest, Model
 from numpy.typing import NDArray
 
 from data.errors import RequestError
-from serving.answer import ModelInfo, classes_of
 from serving.engine import Engine
+from serving.identity import ModelInfo, classes_of
 from serving.kserve_ext.errors import PreprocessingMismatch, TooLarge
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import Outputs, only_input, parameters, read_uint8

@@ -12,8 +12,9 @@ from kserve import InferRequest, Model
 
 from data.errors import ImageError
 from data.image import DecodeLimits
-from serving.answer import HeadResult, ImageAnswer, ModelInfo, classes_of, unexplained
+from serving.answer import HeadResult, ImageAnswer, unexplained
 from serving.explain import overlay_png
+from serving.identity import ModelInfo, classes_of
 from serving.kserve_ext.errors import NoneDecodable, PreprocessingMismatch, Unavailable
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import from_base64

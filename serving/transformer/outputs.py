@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.answer import HeadResult, ImageAnswer, ModelInfo
+from serving.answer import HeadResult, ImageAnswer
+from serving.identity import ModelInfo
 from serving.kserve_ext.tensors import Outputs
 
 

@@ -19,7 +19,8 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from numpy.typing import NDArray
 
 from data.errors import ServingError
-from serving.answer import HeadResult, ModelInfo
+from serving.answer import HeadResult
+from serving.identity import ModelInfo
 from serving.kserve_ext.errors import PreprocessingMismatch, QueueFull, Unavailable
 
 _TYPES = {"FP32": np.float32, "BOOL": np.bool_, "INT64": np.int64}

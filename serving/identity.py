@@ -1,0 +1,37 @@
+"""Who answers, and with which classes. Apart from the rest, so that a predictor needs no image library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.core.bundle import HeadCard
+from serving.source import Served
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Who answers."""
+
+    name: str
+    version: str
+    digest: str
+    precision: str
+
+    @classmethod
+    def of(cls, served: Served, precision: str) -> ModelInfo:
+        """The identity of a served bundle at a precision."""
+        return cls(served.task, served.version, served.digest, precision)
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            "precision": self.precision,
+        }
+
+
+def classes_of(heads: tuple[HeadCard, ...]) -> dict[str, list[str]]:
+    """Class names by head, as metadata carries them."""
+    return {head.name: list(head.classes) for head in heads}
