@@ -97,8 +97,13 @@ format: setup ## Put the code into shape
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: setup ## Measure what the documentation quotes
+bench: setup ## Measure the speeds that the documentation quotes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# make bench-quality ARGS='--retinamnist medmnist:/data/retinamnist.npz'
+.PHONY: bench-quality
+bench-quality: setup ## Train on real sets, five seeds or folds each, and hold the means against their targets
+	@$(BIN)/python -m benchmarks.quality $(ARGS)
 
 # --- maintain --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,31 @@
+"""Every speed benchmark in turn: ``python -m benchmarks [NAME...]``; each writes its CSV to ``results/``.
+
+The quality of the models on real sets takes hours and needs the sets: see ``python -m benchmarks.quality``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+MODULES = ("preprocess", "gradcam", "training", "ingest", "serving")
+
+
+def main() -> int:
+    """Run the named ones, or all, each in a process of its own; 1 if any failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *MODULES], metavar="NAME", help=", ".join(MODULES))
+    names = parser.parse_args().names or MODULES
+    failed = []
+    for name in names:
+        print(f"== benchmarks.{name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"Failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
