@@ -21,7 +21,7 @@ from data.files import read_json, write_bytes, write_json
 from data.paths import home
 
 PROFILE = Path(__file__).with_name("demo.yaml")
-_BLUR = 0.04  # the blurred image's Gaussian, as a share of the shorter side
+_BLUR = 0.025  # the blurred image's Gaussian, as a share of the shorter side
 _ASKED = 7  # requests an image; the median is shown
 _READY_S = 120.0
 

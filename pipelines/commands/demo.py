@@ -44,37 +44,37 @@ def demo() -> None:
 
 
 def _show(value: Mapping[str, Any], notes: list[str]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(title="demo (synthetic images; nothing here is about patients)", title_justify="left")
-    for column in ("task", "version", "test AUC (95 %)", "image", "verdict", "answer", "truth", "ms"):
-        table.add_column(column, justify="right" if column == "ms" else "left")
+    console.print("[bold]demo[/bold]: synthetic images; nothing here is about patients\n")
+    models = Table("task", "version", "gate", "test AUC (95 %)", box=box.SIMPLE_HEAD, pad_edge=False)
+    asked = Table("task", "image", "verdict", "answer", "truth", "ms", box=box.SIMPLE_HEAD, pad_edge=False)
     for task, item in value["tasks"].items():
-        metrics = next(iter((item["metrics"] or {}).values()), None)
-        auc = metrics["auc"] if metrics else None
-        figure = f"{auc['value']:.3f} ({auc['low']:.3f}–{auc['high']:.3f})" if auc else "–"
-        if not item["answers"]:
-            table.add_row(task, str(item["version"]), figure, "–", "–", "refused by the gate", "–", "–")
+        figures = next(iter((item["metrics"] or {}).values()), None)
+        auc = figures["auc"] if figures else None
+        shown = f"{auc['value']:.3f} ({auc['low']:.3f}–{auc['high']:.3f})" if auc else "–"
+        models.add_row(task, str(item["version"]), item["gate"]["decision"], shown)
         for row in item["answers"]:
             quality = row["answer"].get("quality", {"verdict": "error", "reasons": []})
-            verdict = quality["verdict"] + (
-                f": {', '.join(quality['reasons'])}" if quality["reasons"] else ""
-            )
+            reasons = f" ({', '.join(quality['reasons'])})" if quality["reasons"] else ""
             told = [_answer(head) for head in row["answer"].get("heads", {}).values()]
-            truth = ", ".join(row["truth"].values())
-            table.add_row(
+            asked.add_row(
                 task,
-                str(item["version"]),
-                figure,
                 row["image"],
-                verdict,
-                "; ".join(told) or "none, on purpose",
-                truth,
+                quality["verdict"] + reasons,
+                "; ".join(told) or "none",
+                ", ".join(row["truth"].values()),
                 f"{row['latency_ms']:.0f}",
             )
-    console.print(table)
+    console.print(models)
+    if asked.row_count:
+        console.print(asked)
+        console.print(
+            "A blurred image gets no answer, on purpose. ms: median over V2 REST, overlay included."
+        )
     for note in notes:
         console.print(f"[yellow]note[/yellow] {note}")
     console.print(f"took {value['seconds']:.0f} s")
@@ -82,4 +82,4 @@ def _show(value: Mapping[str, Any], notes: list[str]) -> None:
 
 def _answer(head: Mapping[str, Any]) -> str:
     doubt = ", uncertain" if head["uncertain"] else ""
-    return f"{head['label']} {head['confidence']:.2f} (set: {', '.join(head['set'])}{doubt})"
+    return f"{head['label']} {head['confidence']:.2f}{doubt}"
