@@ -128,7 +128,10 @@ def knobs() -> None:
 
     from training.spec.explain import explain
 
-    table = Table("setting", "default", "limits", "what it does")
+    table = Table()
+    for heading in ("setting", "default", "limits"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it does")
     for entry in explain():
         table.add_row(entry.name, entry.default, entry.limits, entry.doc)
     Console().print(table)

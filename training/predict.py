@@ -59,7 +59,8 @@ class Predictions:
     def load(cls, path: Path) -> Predictions:
         """Read what :meth:`save` wrote; no code in it is run. :class:`IntegrityError` when it is not that."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # Opened here: numpy leaves a damaged archive's file open.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 found = cls(
                     ids=stored["ids"],
                     logits=stored["logits"],

@@ -60,7 +60,7 @@ def epoch_order(count: int, weights: NDArray[np.float64] | None, seed: int, epoc
     rng = np.random.default_rng(seed_of(seed, ORDER, epoch))
     if weights is None:
         return rng.permutation(count)
-    # Equal weights (one class) side by side, in random order: a class then keeps its share to within one image,
+    # Equal weights (one class) side by side, in random order: a class keeps its share to within one image,
     # and which of its images appear once more is by chance.
     ordered = np.lexsort((rng.random(count), weights))
     edges = np.cumsum(weights[ordered])
