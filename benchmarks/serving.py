@@ -12,7 +12,6 @@ measured capacity, whether or not the earlier ones are answered, while health is
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import contextlib
 import csv
@@ -23,9 +22,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,10 +230,7 @@ def contenders(bundle: Path, data: bytes, running: Running, plain: str) -> dict[
     remote, hop = _grpc_image(data), _grpc_pixels(pixels)
 
     def post(url: str, path: str, content: bytes, headers: dict[str, str]) -> Callable[[], Any]:
-        # The leanest client, kept open: a general one adds a millisecond of its own.
-        connection = http.client.HTTPConnection(url.removeprefix("http://"))
-        connection.connect()
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = connect(url.removeprefix("http://"))
 
         def run() -> None:
             connection.request("POST", path, content, headers)
@@ -335,66 +333,89 @@ class Load:
     without_retry_after: int = 0
 
 
-async def _closed(url: str, body: bytes, headers: dict[str, str], at_once: int, seconds: float) -> float:
+class Poster:
+    """Posts one body from many threads, each over a connection of its own that it keeps."""
+
+    def __init__(self, url: str, path: str, body: bytes, headers: dict[str, str]) -> None:
+        self._address = url.removeprefix("http://")
+        self._request = ("POST", path, body, headers)
+        self._own = threading.local()
+
+    def post(self) -> tuple[int, bool]:
+        """The status, 0 for a connection that failed; and whether it says when to come again."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = connect(self._address)
+        try:
+            connection.request(*self._request)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            self._own.connection = None
+            return 0, False
+        return answer.status, answer.getheader("Retry-After") is not None
+
+
+def connect(address: str) -> http.client.HTTPConnection:
+    """The leanest client, kept open: a general one adds a millisecond of its own."""
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def closed_loop(poster: Poster, at_once: int, seconds: float) -> float:
     """Answers a second when ``at_once`` clients ask without a pause."""
-    import httpx
-
-    answered = 0
-    end = time.monotonic() + seconds
-
-    async def client() -> None:
-        nonlocal answered
-        async with httpx.AsyncClient(timeout=60) as session:
-            while time.monotonic() < end:
-                answered += (await session.post(url, content=body, headers=headers)).status_code == 200
-
     started = time.monotonic()
-    await asyncio.gather(*(client() for _ in range(at_once)))
+
+    def client(_: int) -> int:
+        answered = 0
+        while time.monotonic() < started + seconds:
+            answered += poster.post()[0] == 200
+        return answered
+
+    with ThreadPoolExecutor(at_once) as pool:
+        answered = sum(pool.map(client, range(at_once)))
     return answered / (time.monotonic() - started)
 
 
-async def _open(running: Running, body: bytes, headers: dict[str, str], rate: float, seconds: float) -> Load:
-    """Requests at random times, ``rate`` a second on average."""
-    import httpx
-
-    url = f"{running.url}/v2/models/{TASK}/infer"
+def open_loop(poster: Poster, url: str, rate: float, seconds: float) -> Load:
+    """Requests at random times, ``rate`` a second on average, whether or not earlier ones are answered."""
     rng = np.random.default_rng(1)
-    load, stop = Load(), asyncio.Event()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(timeout=60, limits=limits) as session:
+    load, stop, lock = Load(), threading.Event(), threading.Lock()
 
-        async def ask() -> None:
-            started = time.monotonic()
-            try:
-                response = await session.post(url, content=body, headers=headers)
-            except httpx.HTTPError:
-                load.statuses[0] += 1
-                return
-            load.statuses[response.status_code] += 1
-            if response.status_code == 200:
+    def ask() -> None:
+        started = time.monotonic()
+        status, retry = poster.post()
+        with lock:
+            load.statuses[status] += 1
+            if status == 200:
                 load.seconds.append(time.monotonic() - started)
-            elif "retry-after" not in response.headers:
+            elif not retry:
                 load.without_retry_after += 1
 
-        async def watch() -> None:
-            async with httpx.AsyncClient(timeout=10) as other:
-                while not stop.is_set():
-                    started = time.monotonic()
-                    response = await other.get(f"{running.url}/v2/health/live")
-                    load.health.append(time.monotonic() - started)
-                    load.unhealthy += response.status_code != 200
-                    await asyncio.sleep(0.1)
+    def watch() -> None:
+        connection = connect(url.removeprefix("http://"))
+        while not stop.wait(0.1):
+            started = time.monotonic()
+            connection.request("GET", "/v2/health/live")
+            answer = connection.getresponse()
+            answer.read()
+            load.health.append(time.monotonic() - started)
+            load.unhealthy += answer.status != 200
 
-        watching = asyncio.create_task(watch())
-        asking, due = [], time.monotonic()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with ThreadPoolExecutor(256) as pool:
+        due = time.monotonic()
         end = due + seconds
         while due < end:
             due += rng.exponential(1 / rate)
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            asking.append(asyncio.create_task(ask()))
-        await asyncio.gather(*asking)
-        stop.set()
-        await watching
+            time.sleep(max(0.0, due - time.monotonic()))
+            pool.submit(ask)
+    stop.set()
+    watching.join()
     return load
 
 
@@ -404,22 +425,22 @@ def measure_load(table: Table, data: bytes, running: Running, seconds: float) ->
 
     body, length = encode([data], explain="overlay")
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
-    url = f"{running.url}/v2/models/{TASK}/infer"
-    capacity = asyncio.run(_closed(url, body, headers, 4, seconds))
+    poster = Poster(running.url, f"/v2/models/{TASK}/infer", body, headers)
+    capacity = closed_loop(poster, 4, seconds)
     table.add("capacity, 4 clients without a pause", value=round(capacity, 1), unit="answers/s")
     for percent in (50, 100, 200):
-        load = asyncio.run(_open(running, body, headers, capacity * percent / 100, seconds))
+        load = open_loop(poster, running.url, capacity * percent / 100, seconds)
+        total, ok = sum(load.statuses.values()), load.statuses[200]
         refused = load.statuses[503] - load.without_retry_after
-        ok = load.statuses[200]
         milliseconds = [s * 1e3 for s in load.seconds] or [float("nan")]
         table.add(
             f"open loop at {percent} % of capacity",
             median_ms=round(statistics.median(milliseconds), 1),
             p95_ms=round(float(np.quantile(milliseconds, 0.95)), 1),
-            requests=sum(load.statuses.values()),
+            requests=total,
             ok=ok,
             refused_503=refused,
-            errors=sum(load.statuses.values()) - ok - refused + load.unhealthy,
+            errors=total - ok - refused + load.unhealthy,
             health_worst_ms=round(max(load.health) * 1e3, 1),
         )
 
