@@ -170,7 +170,7 @@ def load_model(run_dir: Path) -> tuple[Classifier, Task]:
     path = run_dir / "model.safetensors"
     if not path.is_file() or not (run_dir / "task.json").is_file():
         raise DataError(
-            f"{run_dir} holds no trained model.", hint="Run `retiderm train fit` again; it resumes."
+            f"{run_dir} holds no trained model.", hint="Start the training again; it goes on where it ended."
         )
     task = task_from_dict(read_json(run_dir / "task.json"))
     model = build_model(task, pretrained=False)

@@ -225,3 +225,9 @@ def test_every_setting_is_explained() -> None:
     assert told["train.balance.kind"].default == "none"
     written = load_task("dr_grading").to_dict()["train"]
     assert {f"train.{key}" for key, value in written.items() if not isinstance(value, dict)} <= set(told)
+
+
+def test_the_documents_table_is_the_recipe_as_it_is() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "tasks.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `train.")]
+    assert rows == [f"| `{k.name}` | {k.default} | {k.limits} | {k.doc} |" for k in explain()]
