@@ -76,6 +76,31 @@ def test_calibration_never_worsens_its_own_data(n: int, seed: int, stretch: floa
     assert 0 <= found.uncertain_below <= 1
 
 
+def test_perfect_validation_answers_do_not_make_certainty() -> None:
+    labels = np.arange(60) % 5
+    found = calibrate(6.0 * np.eye(5)[labels], labels)
+    assert 0.4 < found.temperature < 1.0
+    assert calibrated(6.0 * np.eye(5), found.temperature).max() < 1 - 1e-7
+
+
+def test_the_gradient_of_the_bias_fit_is_the_functions_own() -> None:
+    """A wrong gradient would end the search early: nothing near the end may be better."""
+    logits, labels = drawn(400, 20, stretch=1.5, shift=(0.8, -0.8, 0.0, 0.0, 0.0))
+    found = calibrate(logits, labels, bias="always")
+    assert found.bias is not None
+
+    def loss(temperature: float, bias: np.ndarray) -> float:
+        chosen = calibrated(logits, temperature, bias)[np.arange(400), labels]
+        return float(-np.log(chosen).sum() + 0.5 * (bias**2).sum() + 0.5 * np.log(temperature) ** 2)
+
+    best = loss(found.temperature, np.array(found.bias))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        step = rng.normal(0, 0.03, 5)
+        factor = np.exp(rng.normal(0, 0.03))
+        assert best <= loss(found.temperature * factor, np.array(found.bias) + step - step.mean()) + 1e-3
+
+
 def test_absent_labels_are_left_out() -> None:
     logits, labels = drawn(200, 5)
     masked = np.where(np.arange(200) % 2, labels, -1)
