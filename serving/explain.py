@@ -29,9 +29,13 @@ def overlay(pixels: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.u
     return cv2.blendLinear(pixels, colours, 1 - cover, cover).astype(np.uint8, copy=False)
 
 
-# Huffman coding alone: a photograph's rows, once filtered, hold no repeats worth the search for them. Smaller
-# than zlib's level 1 and in three quarters of its time.
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+# One filter instead of the best of five for each row, and Huffman coding alone, since a photograph's rows,
+# once filtered, hold no repeats worth the search: a third of the time of zlib's level 1, and no larger.
+_PNG = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+]
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:

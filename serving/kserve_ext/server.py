@@ -28,7 +28,7 @@ from kserve.protocol.rest.server import RESTServer
 from data.errors import ServingError
 from serving.kserve_ext.dataplane import GuardedDataPlane, GuardedRepositoryExtension
 from serving.kserve_ext.errors import StatusInterceptor, install_handlers
-from serving.kserve_ext.middleware import BinaryAsOctets, BodyLimit, CatchAll
+from serving.kserve_ext.middleware import BodyLimit, CatchAll, OneParser
 
 _LOG = logging.getLogger("retiderm.serving")
 
@@ -126,7 +126,7 @@ class Server(ModelServer):  # type: ignore[misc]
         ).create_application()
         install_handlers(app)
         config = uvicorn.Config(
-            CatchAll(BodyLimit(BinaryAsOctets(app), self.settings.max_body_bytes)),
+            CatchAll(BodyLimit(OneParser(app), self.settings.max_body_bytes)),
             host=self.settings.host,
             port=self.settings.http_port,
             log_config=None,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from serving.kserve_ext.middleware import BinaryAsOctets, BodyLimit, CatchAll
+from serving.kserve_ext.middleware import BodyLimit, CatchAll, OneParser
 
 
 def run(
-    app: Any, parts: Sequence[bytes], headers: Sequence[tuple[bytes, bytes]] = ()
+    app: Any, parts: Sequence[bytes], headers: Sequence[tuple[bytes, bytes]] = (), path: str = "/"
 ) -> list[dict[str, Any]]:
     """Send a request in parts and give what was sent back."""
     waiting = [
@@ -27,7 +27,7 @@ def run(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": list(headers)}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
     asyncio.run(app(scope, receive, send))
     return sent
 
@@ -91,13 +91,26 @@ def test_an_exception_after_the_answer_is_swallowed() -> None:
     assert run(CatchAll(late), [b"x"])[0]["status"] == 200
 
 
-def test_binary_requests_are_octets() -> None:
+def test_every_inference_reaches_the_binary_parser() -> None:
     seen: list[Any] = []
 
     async def look(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(dict(scope["headers"])[b"content-type"])
+        headers = dict(scope["headers"])
+        seen.append((headers[b"content-type"], headers.get(b"inference-header-content-length")))
 
-    json = (b"content-type", b"application/json")
-    run(BinaryAsOctets(look), [b""], [json, (b"inference-header-content-length", b"5")])
-    run(BinaryAsOctets(look), [b""], [json])
-    assert seen == [b"application/octet-stream", b"application/json"]
+    def ask(path: str, *headers: tuple[bytes, bytes]) -> tuple[bytes, bytes | None]:
+        run(OneParser(look), [b""], headers, path)
+        return seen[-1]  # type: ignore[no-any-return]
+
+    infer = "/v2/models/m/infer"
+    json = (b"content-type", b"application/json; charset=utf-8")
+    octets, length, header = (
+        b"application/octet-stream",
+        b"content-length",
+        b"inference-header-content-length",
+    )
+    assert ask(infer, json, (header, b"5"), (length, b"9")) == (octets, b"5")
+    assert ask(infer, json, (length, b"9")) == (octets, b"9")
+    assert ask(infer, json) == (json[1], None)
+    assert ask("/v1/models/m:predict", json, (length, b"9")) == (json[1], None)
+    assert ask(infer, (b"content-type", b"application/cloudevents+json"), (length, b"9"))[1] is None
