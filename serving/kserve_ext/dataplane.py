@@ -1,4 +1,4 @@
-"""KServe's data plane with four of its habits changed.
+"""KServe's data plane with five of its habits changed.
 
 - A binary V2 request: upstream turns every tensor into Python lists and every BYTES element into UTF-8, so a
   JPEG is a 500 and a large tensor takes seconds. Here the raw bytes are kept. (A test fails when
@@ -6,6 +6,7 @@
 - ``:explain`` answers with every header of the request, ``Authorization`` included. Here with ours alone.
 - A model that is not ready is loaded on the event loop by the first request. Here it is a 503.
 - Ready is a constant. Here it is asked of the server.
+- A JSON answer is validated by pydantic and copied by FastAPI before it is written. Here it is written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from kserve import InferInput, InferRequest, ModelRepository
+from kserve import InferInput, InferRequest, InferResponse, ModelRepository
 from kserve.errors import ModelNotFound, ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.infer_type import RequestedOutput
@@ -57,6 +58,24 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
         """V1 ``:explain``. Upstream puts the response's headers into the request's and sends both."""
         response, _ = await super().explain(model_name, request, dict(headers or {}))
         return response, {}
+
+    def encode(
+        self, model_name: str, response: Any, headers: Any, req_attributes: Any
+    ) -> tuple[Any, dict[str, str]]:
+        """A V2 answer as the bytes that are sent; anything else, and cloud events, as upstream has it."""
+        if not isinstance(response, InferResponse) or any(name.startswith("ce-") for name in headers or ()):
+            return super().encode(model_name, response, headers, req_attributes)  # type: ignore[no-any-return]
+        body, json_length = response.to_rest()
+        if json_length is None:
+            body = orjson.dumps(body)
+            kind = {"Content-Type": "application/json"}
+        else:
+            kind = {
+                "Content-Type": "application/octet-stream",
+                "Inference-Header-Content-Length": str(json_length),
+            }
+        # In capitals, since KServe's route takes away "content-type" and "content-length" as it spells them.
+        return body, {**kind, "Content-Length": str(len(body))}
 
     def decode_inference_request(self, body: Any, headers: Any, model_name: str) -> InferRequest:
         """A V2 request from JSON, or from JSON followed by raw tensors."""
