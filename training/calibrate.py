@@ -32,8 +32,8 @@ BINS = 15
 
 _FOLDS = 5
 _LOG_TEMPERATURE = (math.log(0.05), math.log(20.0))
-# The logarithm of the temperature is held to 0 as if by a normal prior of this deviation: hardly felt, but where
-# every validation answer is right and nothing else would stop the confidence on its way to certainty.
+# The logarithm of the temperature is held to 0 as if by a normal prior of this deviation. It is hardly felt,
+# but where every validation answer is right: nothing else would stop the confidence on its way to certainty.
 _LOG_TEMPERATURE_STD = 1.0
 # A class's bias may move its odds by e^2.5 either way; the ridge holds it near 0 where images are few.
 _BIAS_LIMIT = 2.5
