@@ -68,6 +68,7 @@ def _roc(figure: Any, row: Any, judged: Judged) -> None:
     (axes,) = row
     ones = np.ones((1, len(judged)))
     areas = metrics.class_auc(ones, judged.probabilities, judged.truth)[0]
+    mean = float(metrics.macro_auc(areas[None])[0])
     for c, name in enumerate(judged.head.classes):
         positive = judged.truth == c
         if not positive.any() or positive.all():
@@ -91,7 +92,7 @@ def _roc(figure: Any, row: Any, judged: Judged) -> None:
     axes.set(
         xlabel="1 − specificity",
         ylabel="sensitivity",
-        title=f"{judged.head.name}: one against the rest, mean AUC {float(np.nanmean(areas)):.3f}",
+        title=f"{judged.head.name}: one against the rest, mean AUC {mean:.3f}",
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
     )

@@ -159,6 +159,16 @@ def test_classes_without_images_are_named() -> None:
     assert head["auc"]["value"] is not None
 
 
+def test_one_class_alone_is_judged_as_far_as_it_goes(tmp_path: Path) -> None:
+    one = predictions(40)
+    one.labels["grade"][:] = 1
+    one.labels["site"][:] = 0
+    head = evaluate(one, (GRADE, SITE), bootstrap=10, pictures=tmp_path)["heads"]["grade"]
+    assert head["auc"] == {"value": None, "low": None, "high": None}
+    assert head["accuracy"]["value"] == head["balanced_accuracy"]["value"]
+    assert head["n"] == 40
+
+
 def test_pictures_are_drawn_for_every_head(tmp_path: Path) -> None:
     evaluate(predictions(), (GRADE, SITE), bootstrap=0, pictures=tmp_path / "pictures")
     for name in NAMES:
