@@ -137,7 +137,9 @@ def _torch(model: Any, images: Iterator[NDArray[np.uint8]], device: str) -> Iter
     where = choose_device(device)
     model = model.to(where).eval()
     for batch in images:
-        with torch.inference_mode():
+        # A GPU would otherwise round convolutions to TF32, which is coarser than what parity allows.
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with exact, torch.inference_mode():
             pixels = model.normalise(torch.from_numpy(batch).to(where))
             embedding = model.pool(model.features(pixels))
             logits = model.head(embedding)

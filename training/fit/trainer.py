@@ -92,6 +92,7 @@ class Trainer:
         self.forward: Callable[[Tensor], Tensor] = self.model
         if self.recipe.compile:
             self.forward = torch.compile(self.model)
+        self._wrapped: tuple[bool, torch.nn.Module] | None = None
         self.at = Progress()
         self.asked_to_stop: Callable[[], bool] = lambda: False
 
@@ -180,7 +181,12 @@ class Trainer:
             for module in self.model.backbone.modules():
                 if frozen or isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        return wrap(self.model, self.device, self.world) if self.world.size > 1 else self.forward
+        if self.world.size == 1:
+            return self.forward
+        # What is wrapped is what learns, so that thawing the backbone needs a new wrapping.
+        if self._wrapped is None or self._wrapped[0] != frozen:
+            self._wrapped = frozen, wrap(self.model, self.device, self.world)
+        return self._wrapped[1]
 
     def _step(
         self, net: Callable[[Tensor], Tensor], chosen: NDArray[np.int64], step: int, losses: Tensor

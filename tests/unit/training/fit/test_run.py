@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -257,24 +258,44 @@ def test_a_dataset_for_another_task_is_refused(tiny: Dataset, out: Path, home: H
         fit(task_from_dict(body), tiny, out, tracking=False)
 
 
+TOGETHER = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+
+
 def test_two_processes_train_together(tiny: Dataset, tmp_path: Path, home: Home) -> None:
-    task = tiny_task(epochs=2, batch_size=16, mixup_alpha=0, dropout=0)
-    prefix = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=0",
-        "--standalone",
-    ]
+    task = tiny_task(epochs=2, batch_size=16, mixup_alpha=0, dropout=0, freeze_backbone_epochs=1)
     together = tmp_path / "together"
-    process = start(tiny, together, task, home, *prefix)
+    process = start(tiny, together, task, home, *TOGETHER)
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
     about = read_json(together / "fit.json")
     assert about["processes"] == 2
     assert [len(about["history"]), about["history"][1]["loss"] < about["history"][0]["loss"]] == [2, True]
-    # Only the batch statistics are each process's own: the losses stay close to a single process's.
+    # Only the batch statistics are each process's own, and while the backbone is frozen there are none.
     fit(task, tiny, tmp_path / "alone", tracking=False)
     alone = history(tmp_path / "alone")
-    assert about["history"][0]["loss"] == pytest.approx(alone[0]["loss"], rel=0.15)
+    assert about["history"][0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-4)
+    assert about["history"][1]["loss"] == pytest.approx(alone[1]["loss"], rel=0.15)
+
+
+@pytest.mark.slow
+def test_two_processes_killed_together_end_where_undisturbed_ones_end(
+    tiny: Dataset, tmp_path: Path, home: Home
+) -> None:
+    task = tiny_task(epochs=40, batch_size=16, checkpoint_seconds=0, mixup_alpha=0.4, dropout=0.2)
+    whole = start(tiny, tmp_path / "whole", task, home, *TOGETHER)
+    _, said = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
+    broken = tmp_path / "broken"
+    first = start(tiny, broken, task, home, *TOGETHER)
+    while first.poll() is None and not list(broken.glob("best-*.safetensors")):
+        time.sleep(0.005)
+    for child in psutil.Process(first.pid).children(recursive=True):
+        child.kill()
+    first.communicate(timeout=60)
+    assert first.returncode != 0
+    second = start(tiny, broken, task, home, *TOGETHER)
+    _, said = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    assert read_json(broken / "fit.json")["resumed"] == 1
+    assert history(broken) == history(tmp_path / "whole")
+    same_weights(broken, tmp_path / "whole")
