@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.steps import PARENT
+from components.steps import PARENT, describe
 from data.errors import CheckFailed, RetidermError, StepFailed
 from data.paths import home
 from pipelines.recorder import CacheHits, Recorder, StepRecord, outputs
@@ -88,6 +88,18 @@ def run(request: Request, view: RunView) -> RunRecord:
         record.steps = recorder.records
     record.outputs = outputs(folder / "artifacts", cache, record.steps)
     record.seconds = round(time.monotonic() - started, 3)
+    return record
+
+
+def not_begun(request: Request, error: RetidermError) -> RunRecord:
+    """The record of a run that failed before its first step could start: its source is none."""
+    now = datetime.now(UTC)
+    run_id = new_run_id(request.task.name, now)
+    folder = home().runs / run_id
+    folder.mkdir(parents=True)
+    record = RunRecord(request, run_id, folder, now, "")
+    record.log.write_text(f"{error}\n", encoding="utf-8")
+    record.steps["ingest"] = StepRecord("ingest", "failed", error=describe(error))
     return record
 
 

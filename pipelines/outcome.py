@@ -28,7 +28,12 @@ def show(outcome: Mapping[str, Any], console: Console | None = None) -> None:
     task, version = outcome["task"], outcome["version"]
     for reason in gate["reasons"]:
         out.print(f"  {escape(str(reason))}")
-    if gate["decision"] == "refuse":
+    if gate.get("pending_approval"):
+        out.print(f"[yellow]waits for approval[/yellow]: {task} version {version} passed all else")
+        out.print(
+            f"  next: retiderm models approve {task} {version}, then retiderm models promote {task} {version}"
+        )
+    elif gate["decision"] == "refuse":
         out.print(f"[yellow]refused[/yellow]: {task} version {version} is registered and does not serve")
         out.print(f"  see: retiderm models show {task} {version}")
     elif outcome["promoted"]:

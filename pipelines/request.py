@@ -84,13 +84,11 @@ def resolve(
     from data.dataset import Head
     from data.sources import KINDS, open_source, parse_spec
     from data.splits import Rule
-    from training.task import load_task, parse_settings
+    from training.task import load_task
 
     if split:
         Rule.parse(split)
-    overrides = parse_settings(settings)
-    if backbone is not None:
-        overrides["backbone"] = backbone
+    overrides = overrides_of(backbone, settings)
     plain = load_task(task, overrides=overrides)
     if profile is None:
         heads = [Head(head.name, head.classes) for head in plain.heads]
@@ -101,6 +99,14 @@ def resolve(
                 raise
             profile = getattr(KINDS.get(parse_spec(source).kind), "profile", None)
     return load_task(task, profile=profile, overrides=overrides), overrides
+
+
+def overrides_of(backbone: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """``--backbone`` and ``--set`` as changes to a task, by dotted key."""
+    from training.task import parse_settings
+
+    overrides = parse_settings(settings)
+    return overrides if backbone is None else {**overrides, "backbone": backbone}
 
 
 def user() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from data.errors import RetidermError
+from data.errors import SourceError, StepFailed, UsageError
 
 app = typer.Typer()
 
@@ -64,16 +65,25 @@ def run(
 
     Exits 0 when the gate accepts and when it refuses (a refusal is a result), 1 when a step fails.
     """
-    from pipelines.local import error_of
+    from pipelines.local import error_of, not_begun
     from pipelines.local import run as run_pipeline
     from pipelines.outcome import show
-    from pipelines.request import Request, resolve
+    from pipelines.request import Request, overrides_of, resolve
     from pipelines.result import write
     from pipelines.view import RunView
+    from training.task import load_task
 
-    resolved, overrides = resolve(
-        task, data, profile=profile, backbone=backbone, settings=settings or [], split=split
-    )
+    if json_out is not None and json_out.is_dir():
+        raise UsageError(f"{json_out} is a folder.", hint="Name a file for --json.")
+    unseen: SourceError | None = None
+    try:
+        resolved, overrides = resolve(
+            task, data, profile=profile, backbone=backbone, settings=settings or [], split=split
+        )
+    except SourceError as error:
+        unseen = error
+        overrides = overrides_of(backbone, settings or [])
+        resolved = load_task(task, profile=profile, overrides=overrides)
     request = Request(
         task=resolved,
         source=data,
@@ -83,13 +93,17 @@ def run(
         cache=cache,
         promote=promote,
     )
+    if unseen is not None:
+        write(not_begun(request, unseen), json_out)
+        raise StepFailed(unseen.message, step="ingest", hint=unseen.hint) from unseen
     with RunView(steps=10, quiet=quiet) as view:
         view.header(f"{resolved.name} from {data}")
         record = run_pipeline(request, view)
         outcome: dict[str, Any] = write(record, json_out)
     if record.interrupted:
-        raise KeyboardInterrupt
-    error: RetidermError | None = error_of(record)
-    if error is not None:
-        raise error
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        raise typer.Exit(130)
+    failure = error_of(record)
+    if failure is not None:
+        raise failure
     show(outcome)

@@ -167,12 +167,14 @@ def test_a_failed_check_names_the_rows(place: Place, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_source_that_is_not_one_is_told_before_anything_runs(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["medmnist:{}/broken.npz", "folders:{}/nowhere", "nosuch:{}"])
+def test_a_source_that_is_none_fails_the_first_step(place: Place, tmp_path: Path, source: str) -> None:
     (tmp_path / "broken.npz").write_bytes(b"no archive")
-    done, value = place.run(f"medmnist:{tmp_path / 'broken.npz'}")
+    done, value = place.run(source.format(tmp_path))
     assert done.returncode == 1
-    assert value == {}
-    assert done.stderr.startswith("error: ")
+    assert (value["status"], value["error"]["step"], value["error"]["code"]) == ("failed", "ingest", "source")
+    assert done.stderr.startswith("error: step ingest: ")
+    assert "hint: " in done.stderr
 
 
 def test_an_error_in_training_is_the_real_one(place: Place, first: Any) -> None:
@@ -183,7 +185,14 @@ def test_an_error_in_training_is_the_real_one(place: Place, first: Any) -> None:
     assert "hint: Near:" in done.stderr
 
 
-LONG = [*TINY, "--set=train.epochs=40", "--set=train.early_stop=0", "--seed=9", *NO_FLOORS, "--no-promote"]
+LONG = [
+    *TINY,
+    "--set=train.epochs=40",
+    "--set=train.early_stop_patience=0",
+    "--seed=9",
+    *NO_FLOORS,
+    "--no-promote",
+]
 
 
 def start_training(place: Place, seen: Path) -> subprocess.Popen[bytes]:
@@ -212,6 +221,7 @@ def test_ctrl_c_ends_every_process_and_says_so(place: Place, first: Any, tmp_pat
     assert children
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
+    assert "the same command goes on where it was" in (tmp_path / "seen").read_text()
     assert gone(children)
     value = place.result()
     assert value["status"] == "interrupted"

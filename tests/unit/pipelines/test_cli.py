@@ -12,6 +12,7 @@ import pytest
 from data.errors import CheckFailed, RetidermError, StepFailed
 from pipelines import cli
 
+pytestmark = pytest.mark.usefixtures("home")
 RETIDERM = [sys.executable, "-m", "pipelines.cli"]
 
 
@@ -51,7 +52,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["run"], 2, "Missing"),
         (["tasks", "show", "dr_gradin"], 2, "error: There is no task 'dr_gradin'."),
         (["tasks", "show", "dr_grading", "--set", "train.epoch=3"], 2, "epochs"),
-        (["run", "dr_grading", "--data", "nosuch:/x"], 1, "error: Unknown kind of source 'nosuch'"),
+        (
+            ["run", "dr_grading", "--data", "nosuch:/x"],
+            1,
+            "error: step ingest: Unknown kind of source 'nosuch'",
+        ),
         (["run", "dr_grading", "--data", "folders:/nowhere/at/all"], 1, "error: "),
     ],
 )
