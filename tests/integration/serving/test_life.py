@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+import statistics
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ import pytest
 from data.preprocess import Preprocessing
 from serving.client import encode
 from serving.core.bundle import Bundle
-from serving.core.pointer import pointer_file, read_pointer
+from serving.core.pointer import Pointer, pointer_file, read_pointer, version_path, write_pointer
 from tests.bundles import tiny_bundle
 from tests.integration.serving import pictures
 from tests.integration.serving.harness import WIRES, Reply, Servers, ask, promote
@@ -58,7 +59,7 @@ def version(reply: Reply) -> str:
     return str(reply.documents[0]["model"]["version"])
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it didn't happen in time"
@@ -90,27 +91,23 @@ def test_a_promotion_under_load_loses_no_request(living: Servers, versions: dict
     assert {version(reply) for reply in replies} == {"1", "2", "3"}
 
 
-def test_an_altered_bundle_never_serves(living: Servers, versions: dict[str, Bundle], tmp_path: Path) -> None:
+def test_an_altered_bundle_never_serves(living: Servers, versions: dict[str, Bundle]) -> None:
     before = version(ask(living, "v1", [GOOD]))
-    copy = tmp_path / "copy"
-    shutil.copytree(versions["2"].root, copy)
-    pointer = promote(living.root, Bundle.open(copy), "9")
-    # The same bytes but one, after the pointer's own check: as a disk or a person would.
-    folder = pointer.folder(living.root)
+    bundle = versions["2"]
+    path = version_path("9", bundle.digest)
+    folder = living.root / "dr_grading" / path
+    shutil.copytree(bundle.root, folder)
     model = folder / "model.onnx"
     altered = bytearray(model.read_bytes())
     altered[len(altered) // 2] ^= 1
-    pointer_file(living.root, "dr_grading").unlink()
-    time.sleep(0.2)
     model.write_bytes(altered)
-    promote(living.root, versions["2"], "9")
+    write_pointer(living.root, Pointer("dr_grading", "9", bundle.digest, path))
     until(lambda: "may not serve" in living.predictor.log.read_text())
-    time.sleep(0.3)
     for wire in WIRES:
-        assert version(ask(living, wire, [GOOD])) in {before, "1", "2", "3"}
-        found = httpx.get(f"{living.predictor_url}/v2/models/dr_grading").json()
-        assert found["versions"] == [before]
-    shutil.rmtree(folder)
+        model_now = ask(living, wire, [GOOD]).documents[0]["model"]
+        assert model_now["version"] == before
+        assert model_now["digest"] == versions[before].digest
+    assert httpx.get(f"{living.predictor_url}/v2/models/dr_grading").json()["versions"] == [before]
     promote(living.root, versions["1"], "1")
     until(lambda: version(ask(living, "v1", [GOOD])) == "1")
 
@@ -155,7 +152,7 @@ def test_a_killed_predictor_is_a_503_and_its_return_is_noticed(living: Servers) 
         assert reply.status == ("UNAVAILABLE" if wire == "grpc" else 503), reply
         assert reply.headers["retry-after"] == "1"
         assert reply.code == "unavailable"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10  # at once, and not after the predictor's timeout of 30 s
     assert httpx.get(f"{living.url}/v2/health/live").status_code == 200
     assert httpx.get(f"{living.url}/v2/health/ready").status_code == 503
     # Quality needs no predictor.
@@ -168,16 +165,17 @@ def test_a_killed_predictor_is_a_503_and_its_return_is_noticed(living: Servers) 
 
 def test_health_answers_while_busy(living: Servers) -> None:
     large = pictures.file(pictures.sharp(2400), "jpeg")
-    slowest = 0.0
+    seconds = []
     with ThreadPoolExecutor(6) as pool:
         asking = [pool.submit(ask, living, "v2 binary", [large] * 4) for _ in range(12)]
         while not all(future.done() for future in asking):
             for url in (living.url, living.predictor_url):
                 started = time.monotonic()
                 assert httpx.get(f"{url}/v2/health/live", timeout=5).status_code == 200
-                slowest = max(slowest, time.monotonic() - started)
+                seconds.append(time.monotonic() - started)
     assert all(future.result().ok for future in asking)
-    assert slowest < 1.0
+    # A predict on the event loop would hold each of these up for seconds.
+    assert statistics.median(seconds) < 0.5
 
 
 def test_a_full_queue_says_when_to_come_again(tmp_path: Path, versions: dict[str, Bundle]) -> None:
