@@ -14,7 +14,9 @@ MODULES = ("preprocess", "gradcam", "training", "ingest", "serving")
 
 def main() -> int:
     """Run the named ones, or all, each in a process of its own; 1 if any failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[[], *MODULES], metavar="NAME", help=", ".join(MODULES))
     names = parser.parse_args().names or MODULES
     failed = []
