@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Bias = Literal["never", "auto", "always"]
 
 #: Equal-width bins of the expected calibration error.
 BINS = 15
@@ -100,13 +101,15 @@ def calibrate(
     *,
     coverage: float = 0.9,
     uncertain_error: float | None = 0.2,
-    bias: Literal["auto", "never", "always"] = "auto",
+    bias: Bias = "never",
     seed: int = 0,
 ) -> HeadCalibration:
     """Calibrate one head on validation ``logits`` [n, C] and ``labels`` [n] (-1: absent, left out).
 
-    ``bias="auto"`` adds a bias a class to the temperature only where that lowers the cross-validated NLL by
-    more than its standard error.
+    A temperature leaves every label as it is. ``bias="auto"`` adds a bias a class where that lowers the
+    cross-validated NLL by more than two standard errors. It makes each class's probability speak of true
+    frequencies after a class-balanced training, and for that moves labels to frequent classes: a task that
+    balanced its classes to find the rare ones would lose them again, so it is asked for and not the default.
 
     Raises:
         DataError: no image has a label, or the shapes don't fit.
@@ -153,7 +156,9 @@ def calibrate(
     )
 
 
-def calibrate_heads(predictions: Predicted, task: Task) -> dict[str, HeadCalibration]:
+def calibrate_heads(
+    predictions: Predicted, task: Task, *, bias: Bias = "never"
+) -> dict[str, HeadCalibration]:
     """Calibrate every head of a task on its validation predictions, as the task's ``calibration`` asks."""
     logits = np.asarray(predictions.logits, dtype=np.float64)
     found, start = {}, 0
@@ -165,6 +170,7 @@ def calibrate_heads(predictions: Predicted, task: Task) -> dict[str, HeadCalibra
             predictions.labels[head.name],
             coverage=task.calibration.coverage,
             uncertain_error=task.calibration.uncertain_error,
+            bias=bias,
         )
     return found
 
@@ -343,4 +349,4 @@ def _clearly_better(candidate: Floats, baseline: Floats) -> bool:
     gain = baseline - candidate
     if len(gain) < 2 * _FOLDS:
         return False
-    return bool(gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)))
+    return bool(gain.mean() > 2 * gain.std(ddof=1) / math.sqrt(len(gain)))
