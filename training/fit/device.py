@@ -95,7 +95,7 @@ def steady(device: torch.device) -> Iterator[None]:
     cudnn.deterministic, cudnn.benchmark = True, False
     if libc is not None:
         libc.mallopt(_MMAP_MAX, 0)
-        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_TRIM_THRESHOLD, -1)  # never
         libc.mallopt(_TOP_PAD, 64 << 20)
     try:
         yield
