@@ -173,14 +173,16 @@ def ask_about(url: str, task: str, dataset: Path, out: Path) -> list[dict[str, A
 
 
 def ask_all(outcomes: Mapping[str, Mapping[str, Any]], out: Path) -> dict[str, list[dict[str, Any]]]:
-    """Serve what is promoted and ask each promoted task's model."""
-    promoted = {task: outcome for task, outcome in outcomes.items() if outcome["promoted"]}
-    if not promoted:
+    """Ask every task that serves; an earlier version answers where the gate refused the new one."""
+    from serving.core.pointer import read_pointer
+
+    serving = {task: outcome for task, outcome in outcomes.items() if read_pointer(home().serving, task)}
+    if not serving:
         return {}
     with served(out / "serve.log") as endpoints:
         return {
             task: ask_about(endpoints["url"], task, Path(outcome["artifacts"]["ingest.dataset"]), out)
-            for task, outcome in promoted.items()
+            for task, outcome in serving.items()
         }
 
 
@@ -222,7 +224,9 @@ def surprises(value: Mapping[str, Any]) -> list[str]:
     found = []
     for task, item in value["tasks"].items():
         if item["status"] == "refused":
-            found.append(f"{task}: the gate refused the model: {' '.join(item['gate']['reasons'])}")
+            found.append(
+                f"{task}: the gate refused version {item['version']}: {' '.join(item['gate']['reasons'])}"
+            )
         for row in item["answers"]:
             verdict = row["answer"].get("quality", {}).get("verdict")
             if row["image"] == "sharp" and verdict != "gradable":

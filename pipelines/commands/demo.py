@@ -51,7 +51,7 @@ def _show(value: Mapping[str, Any], notes: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print("[bold]demo[/bold]: synthetic images; nothing here is about patients\n")
     models = Table("task", "version", "gate", "test AUC (95 %)", box=box.SIMPLE_HEAD, pad_edge=False)
-    asked = Table("task", "image", "verdict", "answer", "truth", "ms", box=box.SIMPLE_HEAD, pad_edge=False)
+    asked = Table("asked", "image", "verdict", "answer", "truth", "ms", box=box.SIMPLE_HEAD, pad_edge=False)
     for task, item in value["tasks"].items():
         figures = next(iter((item["metrics"] or {}).values()), None)
         auc = figures["auc"] if figures else None
@@ -61,8 +61,9 @@ def _show(value: Mapping[str, Any], notes: list[str]) -> None:
             quality = row["answer"].get("quality", {"verdict": "error", "reasons": []})
             reasons = f" ({', '.join(quality['reasons'])})" if quality["reasons"] else ""
             told = [_answer(head) for head in row["answer"].get("heads", {}).values()]
+            version = row["answer"].get("model", {}).get("version", "?")
             asked.add_row(
-                task,
+                f"{task} {version}",
                 row["image"],
                 quality["verdict"] + reasons,
                 "; ".join(told) or "none",

@@ -91,7 +91,7 @@ def test_what_a_reader_must_not_overlook(tmp_path: Path) -> None:
     told = surprises(value)
     assert len(told) == 3
     assert told[0] == "a: the sharp image was not answered (retake)."
-    assert told[2] == "b: the gate refused the model: Below the floor."
+    assert told[2] == "b: the gate refused version 1: Below the floor."
     assert (
         surprises(
             summary(
