@@ -49,6 +49,7 @@ COMMANDS: dict[str, Mount] = {
     "tasks": Mount(
         "pipelines.commands.tasks", "The tasks: what is predicted, with which settings.", _LOOK, "train"
     ),
+    "train": Mount("training.cli", "Fit and judge on a dataset folder, without a pipeline.", _LOOK, "train"),
     "models": Mount(
         "training.registry.cli",
         "Versions: list, compare, approve, promote, roll back, verify.",

@@ -1,4 +1,4 @@
-"""``python -m training.cli``: fit and judge a model on a dataset folder, without a pipeline.
+"""``retiderm train``: fit and judge a model on a dataset folder, without a pipeline.
 
 ``torchrun -m training.cli fit ...`` trains over several processes.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """Train on a dataset folder; run it again after an interruption and it goes on:
 
-  python -m training.cli fit --task dr_grading --data var/datasets/eyes --out var/eyes-run
+  retiderm train fit --task dr_grading --data var/datasets/eyes --out var/eyes-run
 
 Try another recipe:
 
-  python -m training.cli fit --task dr_grading --data var/datasets/eyes --out var/try --set train.epochs=5
+  retiderm train fit --task dr_grading --data var/datasets/eyes --out var/try --set train.epochs=5
 
 On four GPUs of one machine:
 
@@ -71,7 +71,7 @@ def fit(
 ) -> None:
     """Train a model; goes on where it was interrupted.
 
-    Example: python -m training.cli fit -t skin_lesion -d var/datasets/skin -o var/skin-run -s train.epochs=5
+    Example: retiderm train fit -t skin_lesion -d var/datasets/skin -o var/skin-run -s train.epochs=5
     """
     from training.fit import fit as train_model
 

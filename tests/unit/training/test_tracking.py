@@ -15,9 +15,6 @@ from training.fit import fit
 from training.fit.checkpoint import TRACKING
 from training.tracking import Tracker, client, flatten, run, tracking_uri
 
-# MLflow's store uses a loader strategy that SQLAlchemy 2.1 calls deprecated: theirs to mend.
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*loader strategy")
-
 
 @pytest.fixture(autouse=True)
 def _local(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

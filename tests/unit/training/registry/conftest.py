@@ -23,15 +23,6 @@ PROVED = {name: {"passed": True} for name in ("onnx", "cam", "served")}
 
 Make = Callable[..., Version]
 
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """MLflow's store uses a loader strategy that SQLAlchemy 2.1 calls deprecated: theirs to mend."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.filterwarnings("ignore:.*noload.*loader strategy"))
-
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
