@@ -51,8 +51,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def test_a_started_server_answers_as_offline_and_stops(bundle: Bundle, tmp_path: Path) -> None:
     files = pictures(6)
+    before = psutil.Process().children(recursive=True)
     with started(bundle.root) as url:
-        children = psutil.Process().children(recursive=True)
+        children = [child for child in psutil.Process().children(recursive=True) if child not in before]
         assert children
         found = compare_served(url, bundle, files, offline(bundle, files))
         assert found["passed"]
