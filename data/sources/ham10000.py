@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+from data.errors import SourceError
 from data.sources.base import Licence
 from data.sources.table_source import Part, TableSource
 from data.sources.tables import Row
@@ -48,9 +49,22 @@ class Ham10000(TableSource):
 
     def meta(self, row: Row) -> dict[str, Any]:
         """Age in years, sex, place on the body, how the diagnosis was made; unknown is empty."""
-        age = row.get("age")
         kept = {name: row.get(name) for name in ("sex", "localization", "dx_type")}
         return {
-            "age": float(age) if age else None,
+            "age": _age(row),
             **{name: value if value and value != "unknown" else None for name, value in kept.items()},
         }
+
+
+def _age(row: Row) -> float | None:
+    """The age; None where it is empty or ``unknown``. :class:`SourceError` for what else is no number."""
+    text = row.get("age")
+    if text.casefold() in {"", "unknown", "nan"}:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise SourceError(
+            f"Line {row.number}: the age {text!r} is no number.",
+            hint="Leave the cell empty where it is unknown.",
+        ) from None
