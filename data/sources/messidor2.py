@@ -14,6 +14,9 @@ from data.sources.tables import Row, read_table
 class Messidor2(TableSource):
     """``messidor_data.csv`` with ``IMAGES/``. Images adjudicated ungradable have no grade and are left out.
 
+    The repack with a folder ``preprocess`` calls the same columns ``id_code`` and ``diagnosis``: the header
+    decides, not the folder.
+
     With the pairing table ``messidor-2.csv`` (columns left and right) beside it, both eyes of an examination
     are one group; without it every image stands alone.
     """
@@ -21,7 +24,8 @@ class Messidor2(TableSource):
     kind = "messidor2"
     title = "Messidor-2 fundus photographs, adjudicated DR grade 0–4"
     layout = (
-        "messidor_data.csv (image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable) and IMAGES/"
+        "messidor_data.csv (image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable) and IMAGES/, "
+        "or (id_code,diagnosis,…) and preprocess/"
     )
     options: ClassVar[Mapping[str, str]] = {
         **TableSource.options,
@@ -35,15 +39,6 @@ class Messidor2(TableSource):
     )
     id_column = "image_id"
     label_column = "adjudicated_dr_grade"
-    heads_known = MappingProxyType(
-        {
-            "grade": "adjudicated_dr_grade",
-            "dr": "adjudicated_dr_grade",
-            "dr_grade": "adjudicated_dr_grade",
-            "dme": "adjudicated_dme",
-            "edema": "adjudicated_dme",
-        }
-    )
 
     def prepare(self) -> None:
         """The folder must be of this layout; the pairing table is read when it is there."""
@@ -59,8 +54,17 @@ class Messidor2(TableSource):
                 break
 
     def parts(self) -> Sequence[Part]:
-        """The one table."""
+        """The one table, whose header says what its columns are called."""
         table = self.file("messidor_data.csv", "messidor-2/messidor_data.csv")
+        columns = read_table(table, kind=self.kind).columns
+        self.id_column = _first(("image_id", "id_code"), columns)
+        self.label_column = grade = _first(("adjudicated_dr_grade", "diagnosis"), columns)
+        self.heads_known = MappingProxyType(
+            {
+                **dict.fromkeys(("grade", "dr", "dr_grade"), grade),
+                **dict.fromkeys(("dme", "edema"), "adjudicated_dme"),
+            }
+        )
         folder = self.folder(
             "IMAGES", "images", "preprocess", "messidor-2/preprocess", "messidor-2/messidor-2/preprocess"
         )
@@ -78,6 +82,11 @@ class Messidor2(TableSource):
         """The adjudicated macular oedema, for slices."""
         value = row.get("adjudicated_dme")
         return {"dme": value or None}
+
+
+def _first(names: Sequence[str], columns: Sequence[str]) -> str:
+    """The first name that is a column; where none is, the first, which the message about it then names."""
+    return next((name for name in names if name in columns), names[0])
 
 
 def _stem(name: str) -> str:
