@@ -12,9 +12,11 @@ from data.sources.tables import Row
 
 _TABLES = "2. Groundtruths"
 _IMAGES = "1. Original Images"
+# Table, folder, split, prefix. The numbering starts anew in the testing part: its IDRiD_001 is another eye.
+# Training keeps the bare names, by which it is in the same hash fold as in the layout with one table.
 _PARTS = (
-    ("a. IDRiD_Disease Grading_Training Labels.csv", "a. Training Set", "train"),
-    ("b. IDRiD_Disease Grading_Testing Labels.csv", "b. Testing Set", "test"),
+    ("a. IDRiD_Disease Grading_Training Labels.csv", "a. Training Set", "train", ""),
+    ("b. IDRiD_Disease Grading_Testing Labels.csv", "b. Testing Set", "test", "test/"),
 )
 
 
@@ -44,18 +46,18 @@ class Idrid(TableSource):
             {"grade": grade, "dr": grade, "dr_grade": grade, "dme": risk, "edema": risk, "dme_risk": risk}
         )
         return [
-            Part(root / _TABLES / table, (root / _IMAGES / folder,), split)
-            for table, folder, split in _PARTS
+            Part(root / _TABLES / table, (root / _IMAGES / folder,), split, prefix=prefix)
+            for table, folder, split, prefix in _PARTS
             if (root / _TABLES / table).is_file()
         ]
 
     def group(self, row: Row, name: str) -> str | None:
-        """The image's own name: patients are not told, and names keep hash folds the same for ever."""
+        """The image's own id: patients are not told, and names keep hash folds the same for ever."""
         return name
 
     def _official_root(self) -> Path | None:
         inner = self.path / "B. Disease Grading"
         for root in (self.path, inner, inner / "B. Disease Grading"):
-            if any((root / _TABLES / table).is_file() for table, _, _ in _PARTS):
+            if any((root / _TABLES / table).is_file() for table, *_ in _PARTS):
                 return root
         return None

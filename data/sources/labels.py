@@ -14,9 +14,10 @@ from data.synthetic.folder import MARKER
 class Labels(TableSource):
     """``train/images``, ``train/labels.csv``, the same for ``val`` (and ``test``); or without that level.
 
-    Columns ``image_name,label``; a column named like a head labels that head; ``group`` keeps images
-    together (patient, lesion); any other column is kept for slices. Where no test part is given, one is cut
-    from train, by group, and ``dataset.json`` says so.
+    Columns ``image_name,label``; a column named like a head labels that head, and then ``label`` may be
+    absent; ``group`` keeps images together (patient, lesion); any other column is kept for slices. Parts may
+    use the same file names: an image's id is ``train/<name>`` and so on. Where no test part is given, one is
+    cut from train, by group, and ``dataset.json`` says so.
     """
 
     kind = "labels"
@@ -46,7 +47,8 @@ class Labels(TableSource):
         if not names:
             return [Part(self.file("labels.csv"), (self.folder("images"),))]
         return [
-            Part(self.file(f"{name}/labels.csv"), (self.folder(f"{name}/images"),), name) for name in names
+            Part(self.file(f"{name}/labels.csv"), (self.folder(f"{name}/images"),), name, prefix=f"{name}/")
+            for name in names
         ]
 
     def group(self, row: Row, name: str) -> str | None:

@@ -19,17 +19,22 @@ from data.sources.tables import (
     read_table,
     reader,
     require_all_labelled,
+    require_columns,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One table with its image folders, and the split that it is when the source says so."""
+    """One table with its image folders, and the split that it is when the source says so.
+
+    ``prefix`` goes before every name to make the sample's id: parts whose names may repeat need one.
+    """
 
     table: Path
     folders: tuple[Path, ...]
     split: str | None = None
     deep: bool = False
+    prefix: str = ""
 
 
 class TableSource(Source):
@@ -49,11 +54,11 @@ class TableSource(Source):
         raise NotImplementedError
 
     def group(self, row: Row, name: str) -> str | None:
-        """A row's group; None when each image stands alone."""
+        """A row's group, ``name`` being the sample's id; None when each image stands alone."""
         return None
 
     def meta(self, row: Row) -> dict[str, Any]:
-        """A row's further columns, for slices."""
+        """A row's further columns, for slices. Those that label a head are taken out of it afterwards."""
         return {}
 
     def skip(self, row: Row) -> bool:
@@ -75,9 +80,13 @@ class TableSource(Source):
 
     def samples(self, heads: Sequence[Head]) -> Iterator[Sample]:
         """The labelled rows of every part."""
-        seen: dict[str, Path] = {}
+        seen: dict[str, str] = {}
         for part in self.parts():
-            table = read_table(part.table, (self.id_column, self.label_column), kind=self.kind)
+            where = part.table.relative_to(self.path).as_posix()
+            table = read_table(part.table, (self.id_column,), kind=self.kind)
+            own = {heads[0].name, self.heads_known.get(heads[0].name)}
+            if len(heads) == 1 and own.isdisjoint(table.columns):
+                require_columns(table.path, table.columns, (self.label_column,), kind=self.kind)
             columns = head_columns(
                 heads, table.columns, main=self.label_column, known=self.heads_known, kind=self.kind
             )
@@ -85,6 +94,7 @@ class TableSource(Source):
             rows = list(
                 labelled_rows(
                     table,
+                    where,
                     pictures,
                     heads,
                     id_column=self.id_column,
@@ -95,12 +105,17 @@ class TableSource(Source):
                 )
             )
             if self.given.text("unlabelled") != "ignore":
-                require_all_labelled([pictures], table.path.name)
+                require_all_labelled([pictures], where)
+            labelling = {*columns, *columns.values()}
             for row, name, path, labels in rows:
-                if name in seen:
-                    raise SourceError(f"{name} is in {seen[name].name} and in {part.table.name}.")
-                seen[name] = part.table
-                yield Sample(name, reader(path), labels, self.group(row, name), part.split, self.meta(row))
+                key = part.prefix + name
+                if key in seen:
+                    raise SourceError(
+                        f"{key} is in {seen[key]} and in {where}.", hint="Give each image a name of its own."
+                    )
+                seen[key] = where
+                meta = {name: value for name, value in self.meta(row).items() if name not in labelling}
+                yield Sample(key, reader(path), labels, self.group(row, key), part.split, meta)
 
     def folder(self, *names: str) -> Path:
         """The first of ``names`` that is a folder here. :class:`SourceError` names them when none is."""

@@ -58,11 +58,7 @@ def read_table(path: Path, required: Sequence[str] = (), *, kind: str = "") -> T
         columns = tuple(name.strip() for name in next(lines))
     except StopIteration:
         raise SourceError(f"{path} is empty.", hint="It needs a header line and one line an image.") from None
-    if lacking := [name for name in required if name not in columns]:
-        raise SourceError(
-            f"{path} has no column {', '.join(lacking)}; it has {', '.join(filter(None, columns))}.",
-            hint=f"Is it really of kind {kind}? `retiderm data sources` lists the kinds." if kind else None,
-        )
+    require_columns(path, columns, required, kind=kind)
     rows = []
     try:
         for cells in lines:
@@ -74,6 +70,15 @@ def read_table(path: Path, required: Sequence[str] = (), *, kind: str = "") -> T
     if not rows:
         raise SourceError(f"{path} has a header but no rows.", hint="It needs one line an image.")
     return Table(path, columns, tuple(rows))
+
+
+def require_columns(path: Path, columns: Sequence[str], required: Sequence[str], *, kind: str = "") -> None:
+    """Raise for columns that a table lacks, naming those that it has."""
+    if lacking := [name for name in required if name not in columns]:
+        raise SourceError(
+            f"{path} has no column {', '.join(lacking)}; it has {', '.join(filter(None, columns))}.",
+            hint=f"Is it really of kind {kind}? `retiderm data sources` lists the kinds." if kind else None,
+        )
 
 
 def list_images(folders: Sequence[Path], *, deep: bool = False) -> dict[str, Path]:
@@ -138,9 +143,9 @@ class Faults:
     no_image: list[str]
 
     @classmethod
-    def of(cls, table: Table) -> Faults:
-        """An empty collection for a table."""
-        return cls(table.path.name, [], [], [], [])
+    def of(cls, where: str) -> Faults:
+        """An empty collection for the table that messages call ``where``."""
+        return cls(where, [], [], [], [])
 
     def raise_if_any(self, heads: Sequence[Head]) -> None:
         """Raise for the first kind of fault that has rows."""
@@ -198,6 +203,7 @@ def head_columns(
 
 def labelled_rows(
     table: Table,
+    where: str,
     pictures: Pictures,
     heads: Sequence[Head],
     *,
@@ -207,8 +213,12 @@ def labelled_rows(
     ignore_missing: bool = False,
     skip: Callable[[Row], bool] = lambda row: False,
 ) -> Iterator[tuple[Row, str, Path, dict[str, Label]]]:
-    """Each row with its id, file and labels; faulty rows are all named before the first is given."""
-    faults = Faults.of(table)
+    """Each row with its name, file and labels; faulty rows are all named before the first is given.
+
+    ``where`` is what messages call the table: its path in the source, since its parts' tables may have the
+    same name.
+    """
+    faults = Faults.of(where)
     good: list[tuple[Row, str, Path, dict[str, Label]]] = []
     seen: set[str] = set()
     for row in table.rows:

@@ -70,6 +70,17 @@ def messidor2(root: Path, n: int = 12, *, paired: bool = True) -> str:
     return f"messidor2:{root}"
 
 
+def messidor2_repacked(root: Path, n: int = 12) -> str:
+    """As it was published again with enhanced images: other column names, PNG, a folder deeper."""
+    columns = ("id_code", "diagnosis", "adjudicated_dme", "adjudicated_gradable")
+    rows: list[Sequence[object]] = [(f"IM{i:04d}.png", i % 5, i % 2, 1) for i in range(n)]
+    rows.append((f"IM{n:04d}.png", "", "", 0))
+    table(root / "messidor_data.csv", columns, rows)
+    for i in range(n + 1):
+        image(root / f"messidor-2/messidor-2/preprocess/IM{i:04d}.png", i, format="png")
+    return f"messidor2:{root}"
+
+
 def idrid_shared(root: Path, n: int = 20) -> str:
     rows = [(f"IDRiD_{i:03d}.jpg", i % 5, i % 3) for i in range(n)]
     table(root / "labels.csv", ("image", "dr_grade", "dme_risk"), rows)
@@ -79,14 +90,14 @@ def idrid_shared(root: Path, n: int = 20) -> str:
 
 
 def idrid_official(root: Path, n: int = 20, tests: int = 8) -> str:
-    """With the trailing space and the empty columns that the published files have."""
+    """With the trailing space and the empty columns of the published files; each part counts from 001."""
     base = root / "B. Disease Grading"
     columns = ("Image name", "Retinopathy grade", "Risk of macular edema ", "", "")
     for part, folder, count, start in (
         ("a. IDRiD_Disease Grading_Training Labels.csv", "a. Training Set", n, 0),
         ("b. IDRiD_Disease Grading_Testing Labels.csv", "b. Testing Set", tests, n),
     ):
-        names = [f"IDRiD_{part[0]}{i:03d}" for i in range(count)]
+        names = [f"IDRiD_{i:03d}" for i in range(1, count + 1)]
         rows = [(name, i % 5, i % 3, "", "") for i, name in enumerate(names)]
         table(base / "2. Groundtruths" / part, columns, rows)
         for i, name in enumerate(names):
@@ -94,10 +105,10 @@ def idrid_official(root: Path, n: int = 20, tests: int = 8) -> str:
     return f"idrid:{root}"
 
 
-def labels(root: Path, n: int = 20, val: int = 6) -> str:
+def labels(root: Path, n: int = 20, val: int = 6, *, same_names: bool = False) -> str:
     """The older service's layout: train and val, no test."""
     for part, count, start in (("train", n, 0), ("val", val, n)):
-        rows = [(f"{part}{i}.jpg", i % 5) for i in range(count)]
+        rows = [(f"{'' if same_names else part}{i}.jpg", i % 5) for i in range(count)]
         table(root / part / "labels.csv", ("image_name", "label"), rows)
         for i, row in enumerate(rows):
             image(root / part / "images" / row[0], start + i)

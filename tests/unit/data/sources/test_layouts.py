@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from data.checks import check
 from data.dataset import Head
 from data.errors import SourceError
 from data.sources import Sample, open_source
+from data.sources.base import Options
+from data.sources.labels import Labels
+from data.sources.table_source import Part
 from tests.unit.data import layouts
 from tests.unit.data.layouts import DX, GRADE
 
@@ -52,6 +58,15 @@ def test_messidor_without_pairs_and_as_an_external_test(tmp_path: Path) -> None:
     assert {each.split for each in found} == {"test"}
 
 
+def test_messidor_repacked_has_other_columns(tmp_path: Path) -> None:
+    spec = layouts.messidor2_repacked(tmp_path)
+    found = samples(spec)
+    assert len(found) == 12
+    assert (found[1].id, found[1].labels, found[1].meta) == ("IM0001", {"grade": "mild"}, {"dme": "1"})
+    both = samples(spec, GRADE, DME)
+    assert (both[1].labels, both[1].meta) == ({"grade": "mild", "dme": "mild"}, {})
+
+
 def test_idrid_as_shared(tmp_path: Path) -> None:
     found = samples(layouts.idrid_shared(tmp_path), GRADE, DME)
     assert found[4].labels == {"grade": "proliferative", "dme": "mild"}
@@ -66,6 +81,42 @@ def test_idrid_official_keeps_its_splits_and_odd_columns(tmp_path: Path) -> None
     assert found[4].labels == {"grade": "proliferative", "dme": "mild"}
     inner = samples(f"idrid:{tmp_path / 'B. Disease Grading'}")
     assert [each.id for each in inner] == [each.id for each in found]
+
+
+def test_idrid_official_counts_each_part_from_one_and_keeps_them_apart(tmp_path: Path) -> None:
+    found = samples(layouts.idrid_official(tmp_path))
+    assert len({each.id for each in found}) == len({each.group for each in found}) == 28
+    assert (found[0].id, found[0].group, found[0].split) == ("IDRiD_001", "IDRiD_001", "train")
+    assert (found[20].id, found[20].group, found[20].split) == ("test/IDRiD_001", "test/IDRiD_001", "test")
+    assert found[0].read() != found[20].read()
+    made = layouts.make(f"idrid:{tmp_path}", (GRADE,), tmp_path / "out")
+    assert check(made).passed
+    assert len(made.split("test")) == 8
+
+
+def test_parts_that_use_the_same_names(tmp_path: Path) -> None:
+    found = samples(layouts.labels(tmp_path, same_names=True))
+    assert [each.id for each in found if each.id.endswith("/0")] == ["train/0", "val/0"]
+    made = layouts.make(layouts.labels(tmp_path, same_names=True), (GRADE,), tmp_path / "out")
+    assert len(made.split("val")) == 6
+
+
+def test_a_message_tells_the_tables_of_the_parts_apart(tmp_path: Path) -> None:
+    spec = layouts.labels(tmp_path)
+    with (tmp_path / "val/labels.csv").open("a") as stream:
+        stream.write("val0.jpg,1\n")
+    with pytest.raises(SourceError, match=r"^val/labels\.csv names 1 image"):
+        samples(spec)
+
+
+def test_a_source_whose_parts_repeat_a_name(tmp_path: Path) -> None:
+    class Twice(Labels):
+        def parts(self) -> Sequence[Part]:
+            return [dataclasses.replace(part, prefix="") for part in super().parts()]
+
+    layouts.labels(tmp_path, same_names=True)
+    with pytest.raises(SourceError, match=r"^0 is in train/labels\.csv and in val/labels\.csv"):
+        list(Twice(tmp_path, Options({})).samples((GRADE,)))
 
 
 def test_labels_of_the_older_service(tmp_path: Path) -> None:
@@ -85,6 +136,18 @@ def test_labels_flat_with_groups_named_heads_and_more_columns(tmp_path: Path) ->
     assert found[0].group == found[1].group == "p0"
     assert found[0].meta["site"] == "clinic"
     assert samples(spec)[0].labels == {"grade": "mild"}
+
+
+@pytest.mark.parametrize("heads", [(GRADE,), (GRADE, DME)])
+def test_columns_named_like_heads_need_no_column_label_and_are_no_slice(
+    tmp_path: Path, heads: tuple[Head, ...]
+) -> None:
+    rows = [(f"{i}.jpg", "mild", "none", "clinic") for i in range(6)]
+    found = samples(layouts.labels_flat(tmp_path, rows, ("image_name", "grade", "dme", "site")), *heads)
+    cells = {"grade": "mild", "dme": "none", "site": "clinic"}
+    names = {head.name for head in heads}
+    assert found[0].labels == {name: cells[name] for name in names}
+    assert found[0].meta == {name: cell for name, cell in cells.items() if name not in names}
 
 
 def test_labels_with_a_stated_licence(tmp_path: Path) -> None:
@@ -113,6 +176,17 @@ def test_ham10000(tmp_path: Path, halves: bool) -> None:
     assert found[0].meta == {"age": 40.0, "sex": "male", "localization": "back", "dx_type": "histo"}
     assert found[1].meta["age"] is None
     assert found[1].meta["sex"] is None
+
+
+@pytest.mark.parametrize("age", ["", "unknown", "Unknown"])
+def test_ham10000_age_may_be_unknown_but_not_odd(tmp_path: Path, age: str) -> None:
+    spec = layouts.ham10000(tmp_path)
+    text = (tmp_path / "HAM10000_metadata.csv").read_text()
+    (tmp_path / "HAM10000_metadata.csv").write_text(text.replace("histo,40,", f"histo,{age},"))
+    assert samples(spec, DX)[0].meta["age"] is None
+    (tmp_path / "HAM10000_metadata.csv").write_text(text.replace("histo,40,", "histo,forty,"))
+    with pytest.raises(SourceError, match="Line 2: the age 'forty' is no number"):
+        samples(spec, DX)
 
 
 def test_ham10000_for_a_task_that_names_diagnoses_in_full(tmp_path: Path) -> None:
