@@ -49,13 +49,15 @@ def task_arguments(task: Task) -> dict[str, str]:
     """What the pipeline is told of a task.
 
     Ingest gets the heads and the quality profile alone, and training only what the weights depend on: another
-    recipe is no new dataset, and another floor of the gate no new training.
+    recipe is no new dataset, and another floor of the gate no new training. A file of weights goes along by
+    its SHA-256, so that another content is another training. Keys stay in the task's order, since that of the
+    heads is the order of the logits.
     """
-    body = task.to_dict()
+    body = task.pinned().to_dict()
     return {
         "task_name": task.name,
-        "task": json.dumps(body, sort_keys=True),
-        "recipe": json.dumps({key: body[key] for key in _RECIPE}, sort_keys=True),
+        "task": json.dumps(body),
+        "recipe": json.dumps({key: body[key] for key in _RECIPE}),
         "heads": json.dumps({head.name: list(head.classes) for head in task.heads}),
         "quality": json.dumps(task.quality.to_dict(), sort_keys=True),
     }

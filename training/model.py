@@ -133,8 +133,12 @@ def about(model: Classifier) -> dict[str, Any]:
         "mean": list(model.mean),
         "std": list(model.std),
         "weights": model.weights_info.to_dict(),
-        "slices": {name: [part.start, part.stop] for name, part in model.slices.items()},
+        "slices": _places(model),
     }
+
+
+def _places(model: Classifier) -> dict[str, list[int]]:
+    return {name: [part.start, part.stop] for name, part in model.slices.items()}
 
 
 def set_about(model: Classifier, values: Mapping[str, Any]) -> None:
@@ -142,6 +146,11 @@ def set_about(model: Classifier, values: Mapping[str, Any]) -> None:
     if values["backbone"] != model.backbone_name:
         raise IntegrityError(
             f"The weights are a {values['backbone']}'s, the task says {model.backbone_name}."
+        )
+    if values["slices"] != _places(model):
+        raise IntegrityError(
+            f"The weights' logits are {values['slices']}, the task's heads are {_places(model)}.",
+            hint="Give the task its heads in the order they were trained in, or train again.",
         )
     red, green, blue = (float(value) for value in values["mean"])
     model.mean = (red, green, blue)

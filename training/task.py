@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from data.errors import TaskError, UsageError
-from data.files import digest_json
+from data.files import digest_json, sha256_file
 from training.spec.parts import (
     METRICS,
     NAME,
@@ -118,23 +118,36 @@ class Task:
         written["quality"] = self.quality.to_dict()
         return written
 
+    def pinned(self) -> Task:
+        """This task with the SHA-256 of its weights' file, where it names one that is there."""
+        path = self.weights.file
+        if self.weights.sha256 is not None or path is None or not path.is_file():
+            return self
+        weights = dataclasses.replace(self.weights, sha256=sha256_file(path))
+        return dataclasses.replace(self, weights=weights)
+
+    def _digested(self) -> dict[str, Any]:
+        body = self.pinned().to_dict()
+        # A list, since the heads' order is that of the logits, and a digest sorts the keys of a mapping.
+        return {**body, "heads": [{"name": name, **head} for name, head in body["heads"].items()]}
+
     @property
     def digest(self) -> str:
         """``sha256:<hex>`` over what can change the model or its judgement, not words and resources."""
         left_out = {"steps", "title", "intended_use", "limits", "references"}
-        return digest_json({k: v for k, v in self.to_dict().items() if k not in left_out})
+        return digest_json({k: v for k, v in self._digested().items() if k not in left_out})
 
     @property
     def training_digest(self) -> str:
         """``sha256:<hex>`` over what can change the trained weights, the seed apart."""
-        body = self.to_dict()
+        body = self._digested()
         kept = {key: body[key] for key in _MODEL_KEYS}
         kept["train"] = {key: value for key, value in body["train"].items() if key not in _NOT_THE_MODEL}
         return digest_json(kept)
 
 
 _MODEL_KEYS = ("heads", "backbone", "weights", "input_size", "preprocessing", "train")
-_NOT_THE_MODEL = ("seed", "checkpoint_seconds", "max_minutes")
+_NOT_THE_MODEL = ("seed", "checkpoint_seconds")
 
 
 def task_names() -> tuple[str, ...]:

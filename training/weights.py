@@ -198,11 +198,18 @@ def _from_hub(name: str, spec: WeightsSpec, options: dict[str, Any]) -> Start:
 
 
 def _from_file(name: str, spec: WeightsSpec, options: dict[str, Any]) -> Start:
-    path = Path(spec.source).expanduser()
-    if not path.is_file():
+    path = spec.file
+    if path is None or not path.is_file():
         raise TaskError(
             f"`weights` is {spec.source!r}, which is no file.",
             hint="Use default, hub, none, or a file's path.",
+        )
+    digest = sha256_file(path)
+    if spec.sha256 is not None and digest != spec.sha256:
+        raise TaskError(
+            f"{path} is another file than the task was made for: its SHA-256 is {digest[:12]}…, "
+            f"not {spec.sha256[:12]}….",
+            hint="Put the old file back, or start again with the new one.",
         )
     model = create(name, **options)
     state = read_state(path)
@@ -225,7 +232,7 @@ def _from_file(name: str, spec: WeightsSpec, options: dict[str, Any]) -> Start:
             hint="The file must hold that timm model's state dict.",
         )
     model.load_state_dict(found, strict=True)
-    info = WeightsInfo(path.name, spec.licence, sha256_file(path), spec.forbids)
+    info = WeightsInfo(path.name, spec.licence, digest, spec.forbids)
     return Start(model, *_normalisation(model), info)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from training.spec.reader import knob
@@ -62,11 +63,18 @@ class WeightsSpec:
 
     ``source`` is ``default`` (ImageNet weights that come with the package, for ``tf_efficientnet_lite0``),
     ``hub``, ``none``, or a ``.safetensors`` or ``.pth`` file. A file's licence can't be known: state it.
+    ``sha256`` (hex) is what that file must be: a path alone doesn't tell one content from another.
     """
 
     source: str = "default"
     licence: str | None = None
     forbids: tuple[str, ...] = ()
+    sha256: str | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The weights' file as named; ``None`` where ``source`` names no file."""
+        return None if self.source in {"default", "hub", "none"} else Path(self.source).expanduser()
 
     @staticmethod
     def shorthand(value: Any, where: str) -> Mapping[str, Any]:

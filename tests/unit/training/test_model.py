@@ -88,3 +88,14 @@ def test_an_unfinished_a_damaged_and_a_mixed_folder(tmp_path: Path) -> None:
     save_model(other, other.state_dict(), path)
     with pytest.raises(IntegrityError, match="test_resnet"):
         load_model(tmp_path)
+
+
+def test_heads_in_another_order_than_the_weights_are_refused(tmp_path: Path) -> None:
+    task = tiny_task()
+    model = build_model(task)
+    save_model(model, model.state_dict(), tmp_path / "model.safetensors")
+    body = task.to_dict()
+    body["heads"] = dict(reversed(body["heads"].items()))
+    write_json(tmp_path / "task.json", body)
+    with pytest.raises(IntegrityError, match="heads"):
+        load_model(tmp_path)

@@ -99,6 +99,22 @@ def test_digests_cover_what_they_say() -> None:
     assert small(train={"checkpoint_seconds": 1, "seed": 4}).training_digest == task.training_digest
     assert small(train={"augment": {"hflip": False}}).training_digest != task.training_digest
     assert small(input_size=225).training_digest != task.training_digest
+    assert small(train={"max_minutes": 5}).training_digest != task.training_digest
+
+
+def test_the_order_of_heads_and_the_content_of_a_weights_file_are_in_the_digests(tmp_path: Path) -> None:
+    one, two = {"classes": ["a", "b"]}, {"classes": ["c", "d"]}
+    for digest in ("digest", "training_digest"):
+        there, back = small(heads={"x": one, "y": two}), small(heads={"y": two, "x": one})
+        assert getattr(there, digest) != getattr(back, digest)
+        path = tmp_path / "weights.pth"
+        path.write_bytes(b"one")
+        task = small(weights=str(path))
+        first = getattr(task, digest)
+        assert getattr(task.pinned(), digest) == first
+        path.write_bytes(b"two")
+        assert getattr(task, digest) != first
+    assert small().pinned() == small()
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ def test_a_local_file_is_loaded_whole_and_its_classifier_left(suffix: str, tmp_p
     for key, value in begun.backbone.state_dict().items():
         torch.testing.assert_close(value, donor.state_dict()[key])
     assert begun.info == WeightsInfo(path.name, "CC BY-NC 4.0", sha256_file(path), ("commercial",))
+    assert start("test_resnet", WeightsSpec(str(path), sha256=sha256_file(path))).info.sha256
+    with pytest.raises(TaskError, match="another file"):
+        start("test_resnet", WeightsSpec(str(path), sha256="0" * 64))
 
 
 def test_a_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
