@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import NotAnImage
-from data.image_header import DecodeLimits, ImageHeader, damaged, read_header
+from data.image_header import STORED_LIMITS, DecodeLimits, ImageHeader, damaged, read_header
 
-__all__ = ["DecodeLimits", "ImageHeader", "decode", "read_header"]
+__all__ = ["STORED_LIMITS", "DecodeLimits", "ImageHeader", "decode", "read_header"]
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # Our errors say what is wrong with an image; a client that sends bad ones must not fill the log as well.

@@ -28,6 +28,11 @@ class DecodeLimits:
     max_pixels: int = 50_000_000
 
 
+#: For files on disk, which are trusted further than requests: a whole-slide scan is refused, a 100 MP
+#: photograph isn't. One constant, so that what ingest takes, training and its exports can read.
+STORED_LIMITS = DecodeLimits(max_bytes=128 * 2**20, max_pixels=120_000_000)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """``format`` is one of ``jpeg png bmp webp tiff gif``; sizes are as stored, before orientation."""

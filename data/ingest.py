@@ -34,7 +34,7 @@ from data.dataset import (
 )
 from data.errors import DatasetError, ImageError, SourceError
 from data.files import sha256_bytes, write_json
-from data.image import DecodeLimits, decode, read_header
+from data.image import STORED_LIMITS, decode, read_header
 from data.metadata import strip
 from data.paths import home
 from data.phash import phash
@@ -49,9 +49,6 @@ from data.store import EXTENSIONS, ImageStore, link, published, relative_path
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Files on disk are trusted further than requests: a whole-slide scan is refused, a 50 MP photograph isn't.
-LIMITS = DecodeLimits(max_bytes=128 * 2**20, max_pixels=120_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +200,10 @@ def _in_order(samples: list[Sample], work: _Work, threads: int) -> Iterator[dict
 def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
     try:
         original = sample.read()
-        read_header(original, LIMITS)
-        data = strip(original)
-        header = read_header(data, LIMITS)  # a TIFF has become a PNG
-        pixels = decode(data, LIMITS, min_side=max(MEASURE_SIDE, 2 * work.profile.measure_size))
+        read_header(original, STORED_LIMITS)
+        data = strip(original, STORED_LIMITS)
+        header = read_header(data, STORED_LIMITS)  # a TIFF has become a PNG
+        pixels = decode(data, STORED_LIMITS, min_side=max(MEASURE_SIDE, 2 * work.profile.measure_size))
     except ImageError as error:
         return _Rejected(sample.id, error.code, error.message)
     except OSError as error:

@@ -12,7 +12,7 @@ import struct
 import zlib
 
 from data.errors import ImageDamaged
-from data.image_header import damaged, jpeg_segments, sniff
+from data.image_header import DecodeLimits, damaged, jpeg_segments, read_header, sniff
 
 _JPEG_ICC = b"ICC_PROFILE\0"
 # The picture, its transparency, colour and pixel shape, its animation.
@@ -23,10 +23,11 @@ _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
 _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 
 
-def strip(data: bytes) -> bytes:
+def strip(data: bytes, limits: DecodeLimits | None = None) -> bytes:
     """The same picture without its metadata. Bytes that are no image of ours come back as they are.
 
-    Raises ``ImageDamaged`` where the file's structure can't be followed to its end.
+    ``limits`` hold for a TIFF and a GIF, which have to be decoded. Raises ``ImageDamaged`` where the file's
+    structure can't be followed to its end, and for those two what ``read_header`` raises.
     """
     kind = sniff(data)
     try:
@@ -38,7 +39,7 @@ def strip(data: bytes) -> bytes:
             return _webp(data)
     except (struct.error, IndexError, ValueError):
         raise damaged(str(kind), "its structure can't be followed") from None
-    return _as_png(data, kind) if kind in ("tiff", "gif") else data
+    return _as_png(data, kind, limits) if kind in ("tiff", "gif") else data
 
 
 def orientation(exif: bytes) -> int:
@@ -185,14 +186,12 @@ def _chunk(name: bytes, body: bytes) -> bytes:
     return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) & 1)
 
 
-def _as_png(data: bytes, kind: str) -> bytes:
+def _as_png(data: bytes, kind: str, limits: DecodeLimits | None) -> bytes:
     # Deferred: the other formats need no decoder.
     import cv2
     import numpy as np
 
-    from data.image import read_header
-
-    read_header(data)
+    read_header(data, limits)
     flags = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -14,7 +14,7 @@ from data.checks.report import CheckReport, Finding
 from data.dataset import LABEL, SPLITS, Dataset
 from data.errors import ImageError
 from data.files import write_json, write_text
-from data.image import decode
+from data.image import STORED_LIMITS, decode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,7 @@ class _Thumbnails:
     def _uri(self, name: str) -> str:
         path = self._dataset.image_path(self._path.get(name, ""))
         try:
-            rgb = decode(path.read_bytes(), min_side=_THUMBNAIL)
+            rgb = decode(path.read_bytes(), STORED_LIMITS, min_side=_THUMBNAIL)
         except (OSError, ImageError):
             return "data:,"
         scale = _THUMBNAIL / max(rgb.shape[:2])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
+from data.image import STORED_LIMITS
 from data.provenance import cpu_quota
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def load_pixels(dataset: Dataset, rows: pd.DataFrame, preprocessing: Preprocessi
     """Decode and preprocess the rows' images, as serving does: uint8 [N, H, W, 3]."""
 
     def load(path: str) -> NDArray[np.uint8]:
-        return preprocessing(preprocessing.decode(dataset.image_path(path).read_bytes()))
+        return preprocessing(preprocessing.decode(dataset.image_path(path).read_bytes(), STORED_LIMITS))
 
     with ThreadPoolExecutor(cpu_quota()) as pool:
         return np.stack(list(pool.map(load, rows["path"])))

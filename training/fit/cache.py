@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from data.errors import DatasetError, ImageError, UsageError
 from data.files import atomic_dir, read_json, sha256_bytes, write_json
+from data.image import STORED_LIMITS
 from data.paths import home
 from data.progress import track
 from data.provenance import cpu_quota
@@ -92,7 +93,7 @@ def _make(folder: Path, dataset: Dataset, preprocessing: Preprocessing) -> None:
         def prepare(row: int, array: NDArray[np.uint8] = array) -> None:
             data = _read(paths[row], keys[row])
             try:
-                array[row] = preprocessing(preprocessing.decode(data))
+                array[row] = preprocessing(preprocessing.decode(data, STORED_LIMITS))
             except ImageError as error:
                 raise DatasetError(
                     f"{paths[row].name} can't be decoded: {error.message}", hint="Run `retiderm data check`."

@@ -14,6 +14,7 @@ from data.dataset import COLUMNS, Dataset, Head
 from data.errors import DatasetError, SourceError, UsageError
 from data.ingest import ingest
 from data.paths import Home
+from data.preprocess import Preprocessing
 from tests.unit.data import layouts
 from tests.unit.data.layouts import DX, GRADE, make, picture
 
@@ -121,6 +122,24 @@ def test_undecodable_images_are_left_out_and_recorded(tmp_path: Path) -> None:
     rejected = made.rejected()
     assert [each["id"] for each in rejected] == ["IDRiD_004", "IDRiD_007"]
     assert {each["code"] for each in rejected} == {"image_damaged", "not_an_image"}
+
+
+def test_what_ingest_takes_training_and_export_can_read(tmp_path: Path, home: Home) -> None:
+    """Over the limits of requests, under those of files: both as it is and, from TIFF, as a PNG."""
+    from training.export.images import load_pixels as for_export
+    from training.fit.cache import load_pixels as for_training
+
+    spec = layouts.aptos(tmp_path / "source")
+    large = Image.new("L", (7200, 7000), 90)
+    for name, kind in ((0, "JPEG"), (1, "TIFF")):
+        large.save(tmp_path / f"source/train_images/{name:012x}.png", kind)
+    made = make(spec, (GRADE,), tmp_path)
+    assert made.info["rejected"] == 0
+    frame = made.frame()
+    assert (frame["width"] == 7200).sum() == 2
+    preprocessing = Preprocessing(size=(32, 32))
+    assert len(for_training(made, preprocessing).rows) == 20
+    assert for_export(made, frame[frame["width"] == 7200], preprocessing).mean() == pytest.approx(90, abs=2)
 
 
 def test_a_failed_ingest_leaves_the_older_dataset(tmp_path: Path) -> None:
