@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UsageError
-from data.image import decode
+from data.image import STORED_LIMITS, decode
 from data.preprocess import MEASURE_SIDE
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -52,7 +55,13 @@ def _at(place: Path) -> list[Found]:
     if not place.is_file():
         raise UsageError(f"There is no file or folder {place}.")
     if place.suffix == ".txt":
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{place} is not a UTF-8 text file ({error.reason}).",
+                hint="It needs one image's path a line.",
+            ) from error
         return [_file(place.parent / line, line) for line in lines if line]
     if place.suffix == ".npz":
         return _arrays(place)
@@ -62,20 +71,33 @@ def _at(place: Path) -> list[Found]:
 def _file(path: Path, name: str) -> Found:
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
-    return Found(name, lambda: decode(path.read_bytes(), min_side=MEASURE_SIDE))
+    return Found(name, lambda: decode(path.read_bytes(), STORED_LIMITS, min_side=MEASURE_SIDE))
 
 
 def _arrays(path: Path) -> list[Found]:
     found = []
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in sorted(key for key in arrays.files if key.endswith("_images")):
-            images = arrays[key]
-            if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-                raise UsageError(
-                    f"{path} holds {key} as {images.dtype} {images.shape}, not uint8 [N, H, W(, 3)]."
-                )
-            found += [Found(f"{key}[{index}]", partial(_rgb, image)) for index, image in enumerate(images)]
+    for key, images in _load(path).items():
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+            raise UsageError(
+                f"{path} holds {key} as {images.dtype} {images.shape}, not uint8 [N, H, W(, 3)]."
+            )
+        found += [Found(f"{key}[{index}]", partial(_rgb, image)) for index, image in enumerate(images)]
     return found
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # Our own handle: NumPy leaves its open when the archive turns out to be broken.
+        with path.open("rb") as stream:
+            arrays = np.load(stream, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            with arrays:
+                return {key: arrays[key] for key in sorted(arrays.files) if key.endswith("_images")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(
+            f"{path} is not a readable .npz: {error}.", hint="Download or write it again."
+        ) from error
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -106,6 +106,20 @@ def test_places_without_images_are_named(tmp_path: Path) -> None:
     for place in (str(tmp_path / "empty"), str(wrong)):
         with pytest.raises(UsageError, match=Path(place).name):
             find_images([place])
+    for name, content in (("zip.npz", b"PK\x03\x04 cut"), ("text.npz", b"no"), ("list.txt", b"\xff\xfe\x00")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=f"{name} is not a"):
+            find_images([str(tmp_path / name)])
+    np.savez_compressed(wrong, train_images=np.zeros((4, 28, 28), np.uint8))
+    content = bytearray(wrong.read_bytes())
+    content[60:80] = bytes(20)
+    wrong.write_bytes(content)
+    with pytest.raises(UsageError, match=r"not a readable \.npz"):
+        find_images([str(wrong)])
+    with (tmp_path / "single.npz").open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(UsageError, match="single array"):
+        find_images([str(tmp_path / "single.npz")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no image"):
         find_images([str(tmp_path / "empty")])
