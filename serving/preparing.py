@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import ImageError
+from data.errors import ImageDamaged, ImageError
 from data.image import DecodeLimits
 from data.preprocess import Preprocessing
 from data.quality import QualityProfile, QualityVerdict, prepare
 from serving.core.bundle import Card
 from serving.source import Served
+
+_LOG = logging.getLogger("retiderm.serving")
 
 _UNCHECKED = QualityVerdict("gradable", ("not_checked",), {})
 
@@ -45,6 +49,13 @@ class Recipe:
             prepared = prepare(data, self.preprocessing, self.profile, limits)
         except ImageError as error:
             return error
+        except cv2.error as error:
+            # What OpenCV can't work on is the picture's fault, and other requests are none the worse for it.
+            _LOG.warning("an image can't be prepared: %s", error)
+            return ImageDamaged(
+                "The image can't be prepared: its shape or size can't be worked on.",
+                hint="Send the photograph as the camera made it.",
+            )
         return Ready(prepared.pixels, prepared.verdict or _UNCHECKED)
 
 

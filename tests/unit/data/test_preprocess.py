@@ -145,6 +145,41 @@ def test_fits() -> None:
     assert Preprocessing(size=(64, 64))(image).min() == 200
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "center"])
+@pytest.mark.parametrize("shape", [(1, 6000), (6000, 1), (1, 200_000), (200_000, 1), (3, 40_000)])
+def test_of_a_strip_no_giant_is_made(
+    fit: preprocess.Fit, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    scale = preprocess.resize
+
+    def watched(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        sizes.append(size)
+        return scale(rgb, size)
+
+    monkeypatch.setattr(preprocess, "resize", watched)
+    out = Preprocessing(fit=fit)(np.full((*shape, 3), 200, np.uint8))
+    assert out.shape == (224, 224, 3)
+    assert out.max() == 200
+    assert max(height * width for height, width in sizes) <= 4 * 224 * 224
+
+
+@pytest.mark.parametrize("shape", [(300, 1190), (1190, 300), (60, 100), (900, 3590)])
+def test_a_center_cut_of_a_photograph_scales_first_as_ever(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    scale = 64 / min(shape)
+    scaled = preprocess.resize(image, (round(shape[0] * scale), round(shape[1] * scale)))
+    top, left = (scaled.shape[0] - 64) // 2, (scaled.shape[1] - 64) // 2
+    expected = scaled[top : top + 64, left : left + 64]
+    assert np.array_equal(Preprocessing(size=(64, 64), fit="center")(image), expected)
+
+
+def test_of_a_strip_the_middle_is_shown() -> None:
+    strip = np.zeros((10, 4000, 3), np.uint8)
+    strip[:, 1995:2005] = 200
+    assert Preprocessing(size=(64, 64), fit="center")(strip).min() == 200
+
+
 def test_clahe_keeps_colours_and_raises_contrast() -> None:
     image = np.clip(eye() // 3 + 60, 0, 255).astype(np.uint8)
     plain, equalised = Preprocessing()(image), Preprocessing(clahe=Clahe())(image)
