@@ -22,8 +22,8 @@ _RETRY_S = 15.0
 class Watcher(Generic[T]):
     """Loads what a source names.
 
-    ``load`` proves a bundle and gives what serves it, raising ``RetidermError`` when it mustn't serve;
-    ``publish`` puts it in the old one's place in one step.
+    ``load`` proves a bundle and gives what serves it, raising when it mustn't serve; ``publish`` puts it in
+    the old one's place in one step. One that raises, whatever it is, leaves the old one and the others alone.
     """
 
     def __init__(
@@ -83,16 +83,36 @@ class Watcher(Generic[T]):
     def _try(self, served: Served) -> RetidermError | None:
         old = self._current.get(served.task)
         try:
-            loaded = self._load(served)
-        except RetidermError as error:
+            self._publish(served, self._load(served))
+        except Exception as raised:
+            # Whatever one bundle's trouble is (no permission, a model that the runtime can't read), the other
+            # tasks are looked at as well.
+            error = _as_ours(raised, served)
             self._failed[served] = time.monotonic()
             kept = f"; version {old.version} serves on" if old else ""
-            _LOG.error("%s version %s may not serve%s: %s", served.task, served.version, kept, error)
+            _LOG.error(
+                "%s version %s may not serve%s: %s",
+                served.task,
+                served.version,
+                kept,
+                error,
+                exc_info=None if error is raised else raised,
+            )
             self._on_outcome(served.task, "refused")
             return error
-        self._publish(served, loaded)
         self._current[served.task] = served
         self._failed.pop(served, None)
         _LOG.info("%s serves version %s (%s)", served.task, served.version, served.digest[:19])
         self._on_outcome(served.task, "served")
         return None
+
+
+def _as_ours(error: Exception, served: Served) -> RetidermError:
+    if isinstance(error, RetidermError):
+        return error
+    wrapped = ServingError(
+        f"{served.task} version {served.version} can't be loaded ({type(error).__name__}: {error}).",
+        hint="See that the server may read its folder, and that this release can run it.",
+    )
+    wrapped.__cause__ = error
+    return wrapped

@@ -84,6 +84,41 @@ def test_what_may_not_serve_keeps_the_old_and_is_tried_again_later(monkeypatch: 
     assert published == ["a 1", "a 2"]
 
 
+def test_one_that_fails_unforeseen_neither_holds_up_the_others_nor_is_tried_each_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Script(served("a", "1"), served("b", "1"))
+    tried: list[Served] = []
+    published: list[str] = []
+
+    def load(item: Served) -> str:
+        tried.append(item)
+        if item.task == "a":
+            raise PermissionError(13, "Permission denied")
+        return item.task
+
+    def publish(item: Served, text: str) -> None:
+        if item.version == "2":
+            raise KeyError("gone")
+        published.append(text)
+
+    watcher = Watcher(source, load, publish)
+    watcher.first()
+    for _ in range(3):
+        asyncio.run(watcher.refresh())
+    assert published == ["b"]
+    assert tried == [served("a", "1"), served("b", "1")]
+    assert "PermissionError" in caplog.text
+    source.named["b"] = served("b", "2")
+    source.named["c"] = served("c", "1")
+    for _ in range(3):
+        asyncio.run(watcher.refresh())
+    assert published == ["b", "c"]
+    assert tried[2:] == [served("b", "2"), served("c", "1")]
+    with pytest.raises(ServingError, match=r"a version 1 can't be loaded \(PermissionError"):
+        Watcher(Script(served("a", "1")), load, publish).first()
+
+
 def test_at_the_start_one_that_serves_is_enough_and_none_is_an_error() -> None:
     watcher, published, _ = make(Script(served("a", "2"), served("b", "1")), {"2"})
     watcher.first()
