@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -31,6 +32,11 @@ class TransformerSettings:
     workers: int | None = None
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     interval_s: float = 1.0
+
+
+async def any_healthy(models: Sequence[TransformerModel]) -> bool:
+    """Whether any model can answer. One that can't is not ready itself, and takes no other with it."""
+    return any(await asyncio.gather(*(model.healthy() for model in models)))
 
 
 def run(source: Source, server: ServerSettings, settings: TransformerSettings) -> None:
@@ -64,8 +70,7 @@ def run(source: Source, server: ServerSettings, settings: TransformerSettings) -
     )
 
     async def ready() -> bool:
-        models = list(app.registered_models.get_models().values())
-        return bool(models) and all(await asyncio.gather(*(model.healthy() for model in models)))
+        return await any_healthy(list(app.registered_models.get_models().values()))
 
     async def before() -> None:
         clients.append(PredictorClient(settings.predictor, settings.timeout_s))

@@ -258,3 +258,22 @@ def test_a_bundle_that_is_altered_before_the_start_is_said(
     assert servers.predictor.process is not None
     assert servers.predictor.process.wait(30) == 1
     assert "is not the file that was exported" in servers.predictor.log.read_text()
+
+
+def test_a_bundle_that_cannot_be_loaded_leaves_the_others_ready(
+    tmp_path: Path, versions: dict[str, Bundle]
+) -> None:
+    promote(tmp_path, versions["1"], "1")
+    other = tiny_bundle(tmp_path.with_name(tmp_path.name + "-other"), task="other", quality="photo")
+    pointer = promote(tmp_path, other, "1")
+    model = pointer.folder(tmp_path) / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[100] ^= 1
+    model.write_bytes(content)
+    with Servers(tmp_path, tmp_path / "partly").running() as servers:
+        assert ask(servers, "v1", [GOOD]).ok
+        states = {
+            task: httpx.get(f"{servers.url}/v2/models/{task}/ready").status_code
+            for task in ("dr_grading", "other")
+        }
+    assert states == {"dr_grading": 200, "other": 503}
