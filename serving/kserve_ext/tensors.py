@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from data.errors import RequestError
 from serving.blobs import pack, unpack
+from serving.kserve_ext.errors import TooLarge
 
 _DATATYPES = {"float32": "FP32", "bool": "BOOL", "uint8": "UINT8", "int64": "INT64"}
 _CONTENTS = {
@@ -49,17 +50,28 @@ def only_input(request: InferRequest, name: str, datatype: str, shape: str) -> I
     return found
 
 
-def read_blobs(tensor: InferInput) -> list[bytes | str]:
+def check_count(count: int, most: int) -> None:
+    """``TooLarge`` for more images than the server takes at once."""
+    if count > most:
+        raise TooLarge(f"{count} images are over the limit of {most} a request.")
+
+
+def read_blobs(tensor: InferInput, most: int) -> list[bytes | str]:
     """The elements of a BYTES tensor [N]: bytes, or from JSON the strings as they came (base64).
 
     Raises:
+        TooLarge: the shape says that there are more than ``most``; none is read then.
         RequestError: the shape or the buffer is wrong.
     """
     shape = list(tensor.shape)
     if len(shape) != 1 or shape[0] < 1:
         raise RequestError(f"The input {tensor.name!r} has the shape [N] with N of at least 1, not {shape}.")
+    check_count(shape[0], most)
     raw = tensor._raw_data
-    elements: list[bytes | str] = list(tensor.data or ()) if raw is None else [*unpack(raw, tensor.name)]
+    # An element may be four bytes long: a body can hold millions, and this is the event loop.
+    elements: list[bytes | str] = (
+        list(tensor.data or ()) if raw is None else [*unpack(raw, tensor.name, shape[0])]
+    )
     if len(elements) != shape[0]:
         raise RequestError(f"The input {tensor.name!r} says {shape[0]} elements and holds {len(elements)}.")
     if not all(isinstance(element, bytes | str) for element in elements):
@@ -104,7 +116,10 @@ def read_uint8(tensor: InferInput) -> NDArray[np.uint8]:
         raise RequestError(
             f"The input {tensor.name!r} of shape {shape} has {math.prod(shape)} values, not {values.size}."
         )
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except (ValueError, OverflowError):  # no values, and the other dimensions larger than there can be
+        raise RequestError(f"The input {tensor.name!r} can't have the shape {shape}.") from None
 
 
 class Outputs:

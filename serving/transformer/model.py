@@ -93,8 +93,12 @@ class TransformerModel(Model):  # type: ignore[misc]
         wire = ("grpc" if payload.from_grpc else "v2") if isinstance(payload, InferRequest) else "v1"
         try:
             with step(self.name, "total"), self._shared.gate.enter():
-                question = from_v2(payload) if wire != "v1" else from_v1(payload, explain=explain)
-                question.check(self._shared.max_batch)
+                most = self._shared.max_batch
+                question = (
+                    from_v1(payload, explain=explain, max_batch=most)
+                    if wire == "v1"
+                    else from_v2(payload, max_batch=most)
+                )
                 answers, classes, recipe = await self._answer(question)
         except Exception as error:
             REQUESTS.labels(self.name, wire, getattr(error, "code", "internal")).inc()

@@ -9,8 +9,7 @@ import orjson
 from kserve import InferRequest
 
 from data.errors import RequestError
-from serving.kserve_ext.errors import TooLarge
-from serving.kserve_ext.tensors import only_input, parameters, read_blobs
+from serving.kserve_ext.tensors import check_count, only_input, parameters, read_blobs
 
 Explain = Literal["", "overlay", "map"]
 
@@ -27,16 +26,12 @@ class Question:
     images: tuple[bytes | str, ...]
     explain: tuple[Explain, ...]
 
-    def check(self, max_batch: int) -> None:
-        """``TooLarge`` for more images than the server takes at once."""
-        if len(self.images) > max_batch:
-            raise TooLarge(f"{len(self.images)} images are over the limit of {max_batch} a request.")
 
-
-def from_v1(payload: Any, *, explain: bool) -> Question:
-    """``{"instances": [{"image_bytes": {"b64": …}, "explain": true}]}``; ``explain`` asks it of all.
+def from_v1(payload: Any, *, explain: bool, max_batch: int) -> Question:
+    """``{"instances": [{"image_bytes": {"b64": …}, "explain": true}]}``; with ``explain`` all get an overlay.
 
     Raises:
+        TooLarge: there are more than ``max_batch`` instances.
         RequestError: with what is missing and where.
     """
     if isinstance(payload, bytes | str):
@@ -50,6 +45,7 @@ def from_v1(payload: Any, *, explain: bool) -> Question:
         raise RequestError(
             'The body has no list of instances: {"instances": [{"image_bytes": {"b64": "…"}}]}.'
         )
+    check_count(len(instances), max_batch)
     images, wanted = [], []
     for i, instance in enumerate(instances):
         source = instance.get("image_bytes") if isinstance(instance, dict) else None
@@ -59,17 +55,18 @@ def from_v1(payload: Any, *, explain: bool) -> Question:
         images.append(text)
         wanted.append(_explain(instance.get("explain"), f"instances.{i}.explain"))
     if explain:
-        wanted = [mode or "overlay" for mode in wanted]
+        wanted = ["overlay"] * len(wanted)
     return Question(tuple(images), tuple(wanted))
 
 
-def from_v2(request: InferRequest) -> Question:
+def from_v2(request: InferRequest, *, max_batch: int) -> Question:
     """One input ``image`` BYTES [N] and the parameter ``explain``.
 
     Raises:
+        TooLarge: there are more than ``max_batch`` images.
         RequestError: the input or the parameter is another.
     """
-    images = read_blobs(only_input(request, "image", "BYTES", "[N]"))
+    images = read_blobs(only_input(request, "image", "BYTES", "[N]"), max_batch)
     mode = _explain(parameters(request).get("explain"), "parameters.explain")
     return Question(tuple(images), (mode,) * len(images))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -25,6 +27,13 @@ def test_packed_elements_come_back(elements: list[bytes]) -> None:
 def test_a_cut_is_an_error(cut: int) -> None:
     with pytest.raises(RequestError, match="ends inside"):
         unpack(pack([b"abc"])[:-cut], "x")
+
+
+def test_nothing_is_read_beyond_what_there_may_be() -> None:
+    assert unpack(pack([b"a", b""]), "x", 2) == [b"a", b""]
+    # The third is cut: it would be another error if it were looked at.
+    with pytest.raises(RequestError, match="goes on after"):
+        unpack(pack([b"a", b"", b"abc"])[:-1], "x", 2)
 
 
 def test_a_request_names_its_sizes() -> None:
@@ -72,3 +81,29 @@ def test_a_response_becomes_documents() -> None:
 def test_no_server_is_said() -> None:
     with pytest.raises(ServingError, match="No answer"):
         ask(f"http://127.0.0.1:{free_port()}", "t", [b""])
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(400)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        answering = threading.Thread(target=server.handle_request)
+        server.timeout = 20
+        answering.start()
+        with pytest.raises(RequestError, match="refused"):
+            ask(f"http://{host}:{server.server_port}", "t", [b""])
+        answering.join()
+    with pytest.raises(ServingError, match="No answer"):
+        ask("http://retiderm.invalid", "t", [b""])

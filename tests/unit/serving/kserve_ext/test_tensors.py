@@ -11,6 +11,7 @@ from kserve import InferInput, InferRequest
 
 from data.errors import RequestError
 from serving.blobs import pack
+from serving.kserve_ext.errors import TooLarge
 from serving.kserve_ext.tensors import Outputs, from_base64, only_input, read_blobs, read_uint8
 
 
@@ -42,9 +43,9 @@ def test_what_is_no_uint8_is_refused(shape: list[int], data: list[Any]) -> None:
 
 
 def test_blobs_from_every_form() -> None:
-    assert read_blobs(tensor([2], raw=pack([b"a", b"bc"]), datatype="BYTES")) == [b"a", b"bc"]
-    assert read_blobs(tensor([2], data=[b"a", b"bc"], datatype="BYTES")) == [b"a", b"bc"]
-    assert read_blobs(tensor([1], data=["YQ=="], datatype="BYTES")) == ["YQ=="]
+    assert read_blobs(tensor([2], raw=pack([b"a", b"bc"]), datatype="BYTES"), 2) == [b"a", b"bc"]
+    assert read_blobs(tensor([2], data=[b"a", b"bc"], datatype="BYTES"), 2) == [b"a", b"bc"]
+    assert read_blobs(tensor([1], data=["YQ=="], datatype="BYTES"), 2) == ["YQ=="]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,21 @@ def test_blobs_from_every_form() -> None:
 )
 def test_what_are_no_blobs_is_refused(shape: list[int], data: list[Any]) -> None:
     with pytest.raises(RequestError):
-        read_blobs(tensor(shape, data=data, datatype="BYTES"))
+        read_blobs(tensor(shape, data=data, datatype="BYTES"), 2)
+
+
+def test_more_blobs_than_may_be_are_not_read() -> None:
+    many = bytes(4 * 1000)  # a thousand of no bytes
+    with pytest.raises(TooLarge, match="1000 images are over the limit of 2"):
+        read_blobs(tensor([1000], raw=many, datatype="BYTES"), 2)
+    with pytest.raises(RequestError, match="goes on after"):
+        read_blobs(tensor([2], raw=many, datatype="BYTES"), 2)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2, 3], [0, 2**70, 3], [0] * 100])
+def test_no_values_in_a_shape_that_cannot_be_is_refused(shape: list[int]) -> None:
+    with pytest.raises(RequestError, match="can't have the shape"):
+        read_uint8(tensor(shape, raw=b""))
 
 
 def test_base64_is_strict() -> None:

@@ -27,22 +27,26 @@ IMAGE = {"image_bytes": {"b64": "YQ=="}}
     ],
 )
 def test_v1_modes(value: Any, mode: str) -> None:
-    assert from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False) == Question(("YQ==",), (mode,))  # type: ignore[arg-type]
+    assert from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False, max_batch=3) == Question(
+        ("YQ==",), (mode,)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [1, 0, 1.0, "heat", [], {}, float("nan")])
 def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(RequestError, match=r"instances\.0\.explain"):
-        from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False)
+        from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False, max_batch=3)
 
 
-def test_the_explain_verb_asks_for_all_and_leaves_maps() -> None:
+def test_the_explain_verb_is_an_overlay_for_all() -> None:
     body = {"instances": [IMAGE, IMAGE | {"explain": "map"}, IMAGE | {"explain": False}]}
-    assert from_v1(body, explain=True).explain == ("overlay", "map", "overlay")
+    assert from_v1(body, explain=True, max_batch=3).explain == ("overlay",) * 3
 
 
 def test_bytes_are_parsed() -> None:
-    assert from_v1(b'{"instances": [{"image_bytes": {"b64": "YQ=="}}]}', explain=False).images == ("YQ==",)
+    assert from_v1(
+        b'{"instances": [{"image_bytes": {"b64": "YQ=="}}]}', explain=False, max_batch=3
+    ).images == ("YQ==",)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_bytes_are_parsed() -> None:
 )  # fmt: skip
 def test_malformed_bodies_are_refused(body: Any) -> None:
     with pytest.raises(RequestError):
-        from_v1(body, explain=False)
+        from_v1(body, explain=False, max_batch=3)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +68,11 @@ def test_v2_modes(value: Any, mode: str) -> None:
     request = InferRequest(
         "m", [InferInput("image", [2], "BYTES", data=["YQ==", "Yg=="])], parameters=parameters
     )
-    assert from_v2(request) == Question(("YQ==", "Yg=="), (mode, mode))  # type: ignore[arg-type]
+    assert from_v2(request, max_batch=3) == Question(("YQ==", "Yg=="), (mode, mode))  # type: ignore[arg-type]
 
 
-def test_the_limit_of_a_batch() -> None:
-    question = Question(("a",) * 3, ("",) * 3)
-    question.check(3)
+def test_the_limit_of_a_batch_comes_before_the_images() -> None:
+    with pytest.raises(TooLarge, match="3 images are over the limit of 2"):
+        from_v1({"instances": [None] * 3}, explain=False, max_batch=2)
     with pytest.raises(TooLarge):
-        question.check(2)
+        from_v2(InferRequest("m", [InferInput("image", [3], "BYTES", data=[None] * 3)]), max_batch=2)
