@@ -34,7 +34,9 @@ def tensors(
     if explain == "overlay":
         outputs.blobs("overlay", [answer.overlay or b"" for answer in answers])
     elif explain == "map" and map_shape is not None:
-        nothing = np.full(map_shape, np.nan, np.float32)
+        # While versions replace each other, the maps may be another version's than ``map_shape``.
+        shape = next((answer.map.shape for answer in answers if answer.map is not None), map_shape)
+        nothing = np.full(shape, np.nan, np.float32)
         outputs.array("map", np.stack([nothing if a.map is None else a.map for a in answers]))
     return outputs
 
