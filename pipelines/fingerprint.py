@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from data.files import digest_json, sha256_file
@@ -24,7 +25,7 @@ def source_digest(spec: str) -> str:
     """``sha256:<hex>`` of what a source holds now; empty when there is nothing to see from here.
 
     A file is hashed; of a folder (or a large file) the names, sizes and times are, which takes a moment even
-    for a hundred thousand images. A change that keeps all three goes unseen.
+    for a hundred thousand images; linked folders are looked into. A change that keeps all three goes unseen.
     """
     path = source_path(spec)
     if path is None or not path.exists():
@@ -32,12 +33,38 @@ def source_digest(spec: str) -> str:
     if path.is_file() and path.stat().st_size <= _HASHED_UP_TO:
         return "sha256:" + sha256_file(path)
     digest = hashlib.sha256()
-    for item in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    files, links = _below(path) if path.is_dir() else ([path], [])
+    for item in sorted(files):
         if item.is_file():
             status = item.stat()
             name = item.relative_to(path).as_posix() if item != path else item.name
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for link in links:
+        digest.update(f"{link}\n".encode())
     return "sha256:" + digest.hexdigest()
+
+
+def _below(folder: Path) -> tuple[list[Path], list[str]]:
+    """Every file below a folder, linked folders included; and the ways to a folder that was seen already.
+
+    A large image folder is often a link to another disk. A folder is entered once, so that a link to one
+    above it ends.
+    """
+    files: list[Path] = []
+    links: list[str] = []
+    seen: dict[tuple[int, int], str] = {}
+    for name, folders, names in os.walk(folder, followlinks=True):
+        here = Path(name)
+        status = here.stat()
+        relative = here.relative_to(folder).as_posix()
+        first = seen.setdefault((status.st_dev, status.st_ino), relative)
+        if first != relative:
+            links.append(f"{relative}\0is\0{first}")
+            folders.clear()
+            continue
+        folders.sort()
+        files += [here / item for item in names]
+    return files, links
 
 
 def code_digests() -> dict[str, str]:

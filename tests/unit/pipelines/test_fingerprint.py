@@ -39,6 +39,28 @@ def test_a_folder_changes_with_its_files(tmp_path: Path) -> None:
     assert first.startswith("sha256:")
 
 
+def test_a_linked_folder_is_looked_into_and_a_loop_ends(tmp_path: Path) -> None:
+    root, disk, other = tmp_path / "source", tmp_path / "disk", tmp_path / "other"
+    for folder in (root, disk / "class", other):
+        folder.mkdir(parents=True)
+    (root / "labels.csv").write_text("image,label")
+    (root / "images").symlink_to(disk, target_is_directory=True)
+    (disk / "class" / "1.png").write_bytes(b"1")
+    (disk / "class" / "up").symlink_to(root, target_is_directory=True)  # round and round
+    spec = f"folders:{root}"
+    digests = [source_digest(spec), source_digest(spec)]
+    assert digests[0] == digests.pop()
+    (disk / "class" / "2.png").write_bytes(b"2")
+    digests.append(source_digest(spec))
+    (root / "more").symlink_to(disk, target_is_directory=True)  # the same folder by a second name
+    digests.append(source_digest(spec))
+    (root / "more").unlink()
+    (root / "more").symlink_to(other, target_is_directory=True)
+    (other / "3.png").write_bytes(b"3")
+    digests.append(source_digest(spec))
+    assert len(set(digests)) == 4
+
+
 def test_a_file_changes_with_its_content_only(tmp_path: Path) -> None:
     path = tmp_path / "retina.npz"
     path.write_bytes(b"one")
