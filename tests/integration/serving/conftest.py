@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data.preprocess import Preprocessing
 from tests.bundles import tiny_bundle
 from tests.integration.serving.harness import Servers, promote
 
@@ -17,7 +18,16 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("bundles")
     heads = {"type": ("dry", "oily"), "hair": ("straight", "wavy", "curly")}
     tiny_bundle(base / "dr_grading", task="dr_grading", quality="photo")
-    tiny_bundle(base / "profile", task="profile", quality="photo", heads=heads, size=(48, 56))
+    middle = Preprocessing(size=(48, 56), fit="center")
+    tiny_bundle(
+        base / "profile",
+        task="profile",
+        quality="photo",
+        heads=heads,
+        size=middle.size,
+        preprocessing=middle.to_dict(),
+        preprocessing_digest=middle.digest,
+    )
     return {path.name: path for path in base.iterdir()}
 
 

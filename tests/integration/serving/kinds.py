@@ -67,15 +67,21 @@ def all_kinds() -> Iterator[Kind]:
     yield from _sizes()
 
 
-def _image(name: str, want: int, data: bytes, verdict: str = "") -> Kind:
-    return _images(name, want, [data], verdict)
+def _image(name: str, want: int, data: bytes, verdict: str = "", task: str = "dr_grading") -> Kind:
+    return _images(name, want, [data], verdict, task)
 
 
-def _images(name: str, want: int, files: Sequence[bytes], verdict: str = "") -> Kind:
+def _images(
+    name: str, want: int, files: Sequence[bytes], verdict: str = "", task: str = "dr_grading"
+) -> Kind:
     def over(wire: str) -> Ask:
-        return lambda servers: ask(servers, wire, files)
+        return lambda servers: ask(servers, wire, files, task=task)
 
     return Kind(name, want, {wire: over(wire) for wire in WIRES}, verdict)
+
+
+def _strip(width: int, height: int) -> bytes:
+    return pictures.file(np.full((height, width, 3), 120, np.uint8), "png")
 
 
 def _files() -> Iterator[Kind]:
@@ -96,6 +102,12 @@ def _files() -> Iterator[Kind]:
     yield _image("a zip archive", 415, b"PK\x03\x04" + bytes(100))
     yield _image("one pixel", 200, pictures.file(pictures.sharp()[:1, :1], "png"), "ungradable: too_small")
     black = pictures.file(np.zeros((300, 300, 3), np.uint8), "png")
+    yield _image("a strip of 6,000 × 1 pixels", 200, _strip(6000, 1), "ungradable: too_small")
+    yield _image("a strip of 1 × 200,000 pixels", 200, _strip(1, 200_000), "ungradable: too_small")
+    # This task's pictures are cut to their middle, which must not make a giant of the strip first.
+    for wide in (6000, 200_000):
+        name = f"a strip of {wide:,} × 1 pixels, to a model that looks at the middle"
+        yield _image(name, 200, _strip(wide, 1), "ungradable: too_small", "profile")
     yield _image("all black", 200, black, "ungradable: blank")
     yield _image("out of focus", 200, pictures.file(pictures.blurred(), "png"), "retake: blurred")
     yield _image("CMYK", 200, pictures.as_mode("CMYK", "jpeg"), "gradable")
@@ -113,6 +125,16 @@ def _batches() -> Iterator[Kind]:
     yield _images("a batch of damaged images and others", 422, [cut, b"text"])
     yield _images("a batch of texts", 415, [b"text", b"more text"])
     yield _images("too many images in the batch", 413, [JPEG] * 17)
+    yield Kind(
+        "a million images of no bytes",
+        413,
+        {"v2 binary": lambda s: post_binary(s, *_binary(None, {"shape": [10**6]}, raw=bytes(4 * 10**6)))},
+    )
+    yield Kind(
+        "a million images of no bytes that say they are one",
+        400,
+        {"v2 binary": lambda s: post_binary(s, *_binary(None, {"shape": [1]}, raw=bytes(4 * 10**6)))},
+    )
     yield Kind(
         "no image at all",
         400,
@@ -247,6 +269,16 @@ def _requests() -> Iterator[Kind]:
         {"v2 binary": lambda s: post_binary(s, encode([GOOD])[0], "many")},
     )
     yield Kind(
+        "the binary header is a digit, but not of the ten",
+        400,
+        {"v2 binary": lambda s: post_binary(s, encode([GOOD])[0], "\u00b2")},
+    )
+    yield Kind(
+        "the binary header has 5,000 digits",
+        400,
+        {"v2 binary": lambda s: post_binary(s, encode([GOOD])[0], "9" * 5000)},
+    )
+    yield Kind(
         "the binary header is beyond the body",
         400,
         {"v2 binary": lambda s: post_binary(s, encode([GOOD])[0], 10**9)},
@@ -330,6 +362,8 @@ def _requests() -> Iterator[Kind]:
             "v2 binary": lambda s: post_binary(s, b"", 0),
         },
     )
+    event = {"ce-id": "1", "ce-source": "here", "ce-type": "t", "ce-specversion": "1.0"}
+    yield Kind("a cloud event with an empty body", 400, {"v1": lambda s: post_v1(s, b"", headers=event)})
     yield Kind("a model that there isn't", 404, _elsewhere("age_from_xray"))
     yield Kind("a model's name that climbs out", 404, _elsewhere("..%2F..%2Fetc"))
     yield Kind(
@@ -406,9 +440,14 @@ def _elsewhere(name: str) -> dict[str, Ask]:
     return {wire: over(wire) for wire in WIRES}
 
 
-def _binary(image: bytes | None, changes: dict[str, Any], parameters: Any = None) -> tuple[bytes, int]:
+def _binary(
+    image: bytes | None, changes: dict[str, Any], parameters: Any = None, raw: bytes | None = None
+) -> tuple[bytes, int]:
     body, length = encode([image] if image is not None else [])
     document = json.loads(body[:length])
+    if raw is not None:
+        body = body[:length] + raw
+        document["inputs"][0]["parameters"]["binary_data_size"] = len(raw)
     document["inputs"][0].update(changes)
     document["parameters"].update(parameters or {})
     head = json.dumps(document).encode()
@@ -424,6 +463,7 @@ def tensor_kinds() -> Iterator[Kind]:
     yield _tensor("channels first", 400, np.zeros((1, 3, 64, 64), np.uint8))
     yield _tensor("one image without the batch's dimension", 400, good[0])
     yield _tensor("an empty batch", 400, good[:0])
+    yield _tensor("an empty batch of impossible pixels", 400, good[:0], shape=[0, 2**62, 2, 3])
     yield _tensor("floats", 400, good.astype(np.float32), datatype="FP32")
     yield _tensor("whole numbers of 64 bits", 400, good.astype(np.int64), datatype="INT64")
     yield _tensor("the right shape, too few values", 400, good, shape=[2, 64, 64, 3])
