@@ -1,9 +1,10 @@
-"""Intervals by resampling the test images, as often from each class as it has images."""
+"""Intervals by resampling the test images, or the groups (patients, lesions) they come in, class by class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,24 +30,43 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def resamples(strata: NDArray[np.intp], count: int, seed: int) -> Iterator[Floats]:
+def resamples(
+    strata: NDArray[np.intp], count: int, seed: int, groups: NDArray[Any] | None = None
+) -> Iterator[Floats]:
     """Yield blocks [b, n] of stratified resampling counts, ``count`` rows in all, the same for one seed.
 
     ``strata`` [n] is each image's class. Drawing n_c of n_c images with replacement is one multinomial draw.
+
+    ``groups`` [n] names what images belong to that are not independent: a patient, a lesion. Where one holds
+    several images, groups are drawn instead, whole, from among those of the same class: a group's class is
+    its most frequent one (the lowest of equals). That is a cluster bootstrap: each resample then has as many
+    groups of each class as there are, and about as many images.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(strata == value) for value in np.unique(strata)]
+    member: NDArray[np.intp] | None = None
+    units = strata
+    if groups is not None and (found := np.unique(groups, return_inverse=True))[0].size < len(strata):
+        member = found[1].reshape(-1)
+        units = _commonest(strata, member, found[0].size)
+    parts = [np.flatnonzero(units == value) for value in np.unique(units)]
     block = max(1, _BLOCK // max(1, len(strata)))
     for start in range(0, count, block):
         rows = min(block, count - start)
-        weights = np.empty((rows, len(strata)))
-        for group in groups:
-            draws = rng.integers(0, len(group), size=(rows, len(group)))
+        weights = np.empty((rows, len(units)))
+        for part in parts:
+            draws = rng.integers(0, len(part), size=(rows, len(part)))
             # One bincount over shifted indices counts all rows at once.
-            shifted = draws + np.arange(rows)[:, None] * len(group)
-            counts = np.bincount(shifted.ravel(), minlength=rows * len(group))
-            weights[:, group] = counts.reshape(rows, len(group))
-        yield weights
+            shifted = draws + np.arange(rows)[:, None] * len(part)
+            counts = np.bincount(shifted.ravel(), minlength=rows * len(part))
+            weights[:, part] = counts.reshape(rows, len(part))
+        yield weights if member is None else weights[:, member]
+
+
+def _commonest(strata: NDArray[np.intp], member: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Each group's most frequent class, as an index into the classes that occur; the lowest of equals."""
+    kinds, kind = np.unique(strata, return_inverse=True)
+    cells = np.bincount(member * len(kinds) + kind.reshape(-1), minlength=count * len(kinds))
+    return np.asarray(cells.reshape(count, len(kinds)).argmax(axis=1))
 
 
 def interval(value: float, resampled: Floats, level: float = LEVEL, *, centred: bool = False) -> Interval:

@@ -19,7 +19,10 @@ from training.evaluate.bootstrap import LEVEL, Interval, interval, resamples
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A head's labelled test images, as served: logits [n, C], truth [n], calibrated probabilities, label."""
+    """A head's labelled test images, as served: logits [n, C], truth [n], calibrated probabilities, label.
+
+    Images with equal ``group`` [n] belong together (one patient's, one lesion's) and are resampled so.
+    """
 
     head: HeadCard
     logits: Floats
@@ -29,10 +32,14 @@ class Judged:
     covered: NDArray[np.bool_]
     set_size: Ints
     uncertain: NDArray[np.bool_]
+    group: Ints
 
     @classmethod
-    def of(cls, head: HeadCard, logits: Floats, truth: Ints) -> Judged:
-        """Decide as serving does; images without a label for this head must be left out already."""
+    def of(cls, head: HeadCard, logits: Floats, truth: Ints, group: Ints | None = None) -> Judged:
+        """Decide as serving does; images without a label for this head must be left out already.
+
+        Without ``group`` each image stands for itself.
+        """
         decision = decide(logits, head)
         rows = np.arange(len(truth))
         return cls(
@@ -44,6 +51,7 @@ class Judged:
             covered=decision.set[rows, truth],
             set_size=decision.set.sum(axis=1),
             uncertain=decision.uncertain,
+            group=rows if group is None else group,
         )
 
     def __len__(self) -> int:
@@ -94,9 +102,9 @@ def with_intervals(
     of: Callable[[Judged, Floats], Figures] = figures,
     level: float = LEVEL,
 ) -> dict[str, Interval | list[Interval]]:
-    """Every figure with its stratified bootstrap interval; per-class ones as a list."""
+    """Every figure with its bootstrap interval, by class and group; per-class ones as a list."""
     plain = of(judged, np.ones((1, len(judged))))
-    blocks = [of(judged, weights) for weights in resamples(judged.truth, count, seed)]
+    blocks = [of(judged, weights) for weights in resamples(judged.truth, count, seed, judged.group)]
     found: dict[str, Interval | list[Interval]] = {}
     for name, value in plain.items():
         again = (
@@ -112,7 +120,7 @@ def with_intervals(
 def head_report(judged: Judged, absent: int, *, count: int, seed: int) -> dict[str, Any]:
     """The head's part of the evaluation document; ``docs/evaluation.md`` describes it."""
     found = with_intervals(judged, count, seed)
-    report: dict[str, Any] = {"n": len(judged), "absent": absent}
+    report: dict[str, Any] = {"n": len(judged), "groups": len(np.unique(judged.group)), "absent": absent}
     for name, item in found.items():
         if isinstance(item, Interval):
             report[name] = item.to_dict()

@@ -53,14 +53,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge predictions as they would be served; ``docs/evaluation.md`` describes the document.
 
-    ``frame`` holds the dataset's rows, for slices; ``calibration`` is applied where given, so that every
-    figure is of the served answers. ``pictures`` is a folder for the three PNG files. The same input and seed
-    give the same document.
+    ``frame`` holds the dataset's rows, for slices and for the ``group`` that intervals are drawn by;
+    ``calibration`` is applied where given, so that every figure is of the served answers. ``pictures`` is a
+    folder for the three PNG files. The same input and seed give the same document.
 
     Raises:
         DataError: a head has no labelled image, or shapes don't fit.
     """
     cards = [_card(head, calibration) for head in heads]
+    rows_of = None if frame is None else _rows(predictions, frame)
+    group = None if rows_of is None else _group(rows_of)
     judged: dict[str, tuple[Judged, NDArray[np.intp]]] = {}
     for card, part in zip(cards, _parts(cards, predictions), strict=True):
         truth = np.asarray(predictions.labels[card.name], dtype=np.intp)
@@ -70,16 +72,25 @@ def evaluate(
                 f"No image of the {split} split has a label for {card.name!r}.",
                 hint="Give the dataset labelled images in that split.",
             )
-        judged[card.name] = (Judged.of(card, part[rows], truth[rows]), rows)
+        judged[card.name] = (
+            Judged.of(card, part[rows], truth[rows], None if group is None else group[rows]),
+            rows,
+        )
     total = len(predictions.logits)
-    slices, skipped = ([], []) if frame is None else _sliced(predictions, judged, frame, seed)
+    together = any(len(np.unique(item.group)) < len(item) for item, _ in judged.values())
+    slices, skipped = ([], []) if rows_of is None else slice_reports(judged, rows_of, seed=seed)
     if pictures is not None:
         write_pictures([item for item, _ in judged.values()], pictures)
     return {
         "format": FORMAT,
         "split": split,
         "images": total,
-        "interval": {"level": LEVEL, "method": "stratified bootstrap", "resamples": bootstrap, "seed": seed},
+        "interval": {
+            "level": LEVEL,
+            "method": "stratified bootstrap" + (" of groups" if together else ""),
+            "resamples": bootstrap,
+            "seed": seed,
+        },
         "heads": {
             name: head_report(item, total - len(item), count=bootstrap, seed=seed)
             for name, (item, _) in judged.items()
@@ -110,12 +121,8 @@ def _parts(cards: Sequence[HeadCard], predictions: Predicted) -> list[NDArray[np
     return np.split(logits, np.cumsum(widths)[:-1], axis=1)
 
 
-def _sliced(
-    predictions: Predicted,
-    judged: Mapping[str, tuple[Judged, NDArray[np.intp]]],
-    frame: pd.DataFrame,
-    seed: int,
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def _rows(predictions: Predicted, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame's row of each prediction, in their order."""
     ids = [str(item) for item in predictions.ids]
     indexed = frame.assign(id=frame["id"].astype(str)).set_index("id")
     missing = sorted(set(ids) - set(indexed.index))
@@ -124,4 +131,12 @@ def _sliced(
             f"{len(missing)} predicted images are not in the dataset, {missing[0]!r} among them.",
             hint="Predict again with this dataset.",
         )
-    return slice_reports(judged, indexed.loc[ids].reset_index(), seed=seed)
+    return indexed.loc[ids].reset_index()
+
+
+def _group(rows: pd.DataFrame) -> NDArray[np.intp] | None:
+    """A number for each image's group [N]; an image whose group isn't known has one of its own."""
+    if "group" not in rows.columns:
+        return None
+    codes = np.asarray(rows["group"].replace("", None).factorize()[0], dtype=np.intp)
+    return np.where(codes >= 0, codes, len(codes) + np.arange(len(codes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def _groups(values: pd.Series[Any], column: str) -> tuple[list[tuple[str, NDArra
 
     numbers = pd.to_numeric(values, errors="coerce")
     numeric = bool(numbers.notna().sum() == values.notna().sum()) and numbers.nunique() > 6
-    if numeric and "age" in column.lower():
+    if numeric and "age" in _words(column):
         names = _binned(numbers, np.arange(0, 121, 20))
     elif numeric:
         edges = np.unique(numbers.quantile([0, 0.25, 0.5, 0.75, 1]).to_numpy())
@@ -75,6 +76,11 @@ def _groups(values: pd.Series[Any], column: str) -> tuple[list[tuple[str, NDArra
     if len(kinds) < 2:
         return [], "one value only"
     return [(str(kind), (names == kind).to_numpy(dtype=bool)) for kind in sorted(kinds.index)], None
+
+
+def _words(column: str) -> set[str]:
+    """``meta.patientAge_years`` as meta, patient, age, years: an image's width is not an age."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)}
 
 
 def _binned(numbers: pd.Series[Any], edges: NDArray[Any]) -> pd.Series[Any]:

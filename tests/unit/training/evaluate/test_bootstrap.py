@@ -29,6 +29,40 @@ def test_a_seed_repeats_them_whatever_the_block() -> None:
     assert not np.array_equal(one, np.concatenate(list(resamples(strata, 50, seed=4))))
 
 
+def test_groups_are_drawn_whole_from_among_those_of_their_class() -> None:
+    strata = np.array([0] * 12 + [1] * 4 + [1, 1, 0])  # the last group has images of both classes
+    groups = np.array([f"a{k // 3}" for k in range(12)] + ["b", "b", "c", "c"] + ["d"] * 3)
+    weights = np.concatenate(list(resamples(strata, 300, 0, groups)))
+    for name in np.unique(groups):
+        part = weights[:, groups == name]
+        np.testing.assert_array_equal(part, part[:, :1].repeat(part.shape[1], axis=1))
+    np.testing.assert_array_equal(weights[:, :12].sum(axis=1), 12)
+    firsts = weights[:, [12, 14, 16]]  # one image of each group of class 1
+    np.testing.assert_array_equal(firsts.sum(axis=1), 3)
+
+
+def test_groups_of_one_image_each_change_nothing() -> None:
+    strata = np.repeat([0, 1], [30, 10])
+    (plain,), (grouped,) = resamples(strata, 20, 3), resamples(strata, 20, 3, np.arange(40)[::-1])
+    np.testing.assert_array_equal(plain, grouped)
+
+
+def test_intervals_of_images_that_come_in_groups_cover_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(80), 5)
+    hits = {"groups": 0, "images": 0}
+    for seed in range(120):
+        right = np.repeat(rng.random(80) < 0.7, 5)  # one group's answers are all right or all wrong
+        for name, given in (("groups", groups), ("images", None)):
+            weights = np.concatenate(list(resamples(np.zeros(400, int), 300, seed, given)))
+            found = interval(right.mean(), weights @ right / 400)
+            assert found.low is not None
+            assert found.high is not None
+            hits[name] += found.low <= 0.7 <= found.high
+    assert hits["groups"] / 120 >= 0.88
+    assert hits["images"] / 120 < 0.75, "images taken for independent promise too much"
+
+
 def test_none_is_none() -> None:
     assert list(resamples(np.zeros(5, int), 0, seed=0)) == []
     assert interval(0.5, np.empty(0)).to_dict() == {"value": 0.5, "low": None, "high": None}

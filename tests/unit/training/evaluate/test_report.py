@@ -127,6 +127,35 @@ def test_slices_follow_the_columns_and_say_what_they_leave_out() -> None:
     assert all(set(item) >= {"auc", "accuracy", "balanced_accuracy", "n"} for item in document["slices"])
 
 
+def test_images_of_one_group_make_intervals_wider() -> None:
+    plain = evaluated(frame=frame())
+    said, rows = predictions(), frame()
+    rows["group"] = [f"g{int(name[1:]) // 5}" for name in rows["id"]]
+    # Every image of a group is answered alike, so that 400 images are worth about 80.
+    first = np.arange(400) // 5 * 5
+    said.logits, said.labels = said.logits[first], {k: v[first] for k, v in said.labels.items()}
+    alone = evaluate(said, (GRADE, SITE), rows.drop(columns="group"), bootstrap=300)
+    together = evaluate(said, (GRADE, SITE), rows, bootstrap=300)
+    assert plain["interval"]["method"] == alone["interval"]["method"] == "stratified bootstrap"
+    assert together["interval"]["method"] == "stratified bootstrap of groups"
+    one, other = alone["heads"]["grade"], together["heads"]["grade"]
+    assert (one["groups"], other["groups"], other["n"]) == (400, 80, 400)
+    assert one["auc"]["value"] == other["auc"]["value"]
+    widths = [head["auc"]["high"] - head["auc"]["low"] for head in (one, other)]
+    assert widths[1] > 1.6 * widths[0]
+    rows["group"] = [None, ""] * 200
+    assert evaluate(said, (GRADE, SITE), rows, bootstrap=300)["heads"] == alone["heads"]
+
+
+def test_only_a_column_of_ages_is_binned_as_ages() -> None:
+    numbers = np.arange(400) % 90
+    names = ("meta.age", "meta.age_approx", "meta.patientAge", "meta.image_width", "meta.stage")
+    rows = frame().assign(**{name: numbers.astype(float) for name in names})
+    slices = evaluated(frame=rows)["slices"]
+    by_twenty = {item["column"] for item in slices if item["value"] == "20 to under 40"}
+    assert by_twenty == {"age", "age_approx", "patientAge"}
+
+
 def test_slices_find_their_rows_by_id() -> None:
     table = frame()
     # The label itself as a column: a slice by it is all of one class, and is left out for that.
