@@ -6,13 +6,12 @@ import contextlib
 import ctypes
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import fsync_dir
+from data.files import replaced
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "webp": "webp", "tiff": "tif", "gif": "gif"}
 
@@ -71,26 +70,15 @@ def published(path: Path) -> Iterator[Path]:
     """Give a folder to fill; on a clean exit it is on disk and at ``path``, replacing one that was there.
 
     Like :func:`data.files.atomic_dir`, with one flush of the filesystem instead of one a file: for thousands
-    of images that is seconds. A crash leaves what was at ``path``, or the new folder, whole; no mixture.
+    of images that is seconds. See :func:`data.files.replaced` for what a crash leaves.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    retired: Path | None = None
-    try:
+
+    def settle(folder: Path) -> None:
+        shutil.copymode(path.parent, folder)  # a temporary folder's 0700 is for its maker only
+        flush(folder)
+
+    with replaced(path, settle) as temporary:
         yield temporary
-        shutil.copymode(path.parent, temporary)  # mkdtemp's 0700 is for its maker only
-        flush(temporary)
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-            path.replace(retired / path.name)
-        temporary.replace(path)
-        fsync_dir(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if retired is not None:
-            if not path.exists():  # the second rename failed: put the older one back
-                (retired / path.name).replace(path)
-            shutil.rmtree(retired, ignore_errors=True)
 
 
 def flush(folder: Path) -> None:
