@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 from kserve import InferInput, InferRequest, InferResponse, ModelRepository
-from kserve.errors import ModelNotFound, ModelNotReady
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.infer_type import RequestedOutput
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -77,6 +77,16 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
             }
         # In capitals, since KServe's route takes away "content-type" and "content-length" as it spells them.
         return body, {**kind, "Content-Length": str(len(body))}
+
+    @staticmethod
+    def get_binary_cloudevent(body: Any, headers: Any) -> Any:
+        """A cloud event. Upstream fails on one whose body, and not its headers, should hold it all."""
+        try:
+            return DataPlane.get_binary_cloudevent(body, headers)
+        except InvalidInput:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RequestError("The body is not a cloud event.") from None
 
     def decode_cloudevent(self, body: Any) -> tuple[Any, dict[str, Any]]:
         """A cloud event's data. Upstream fails on an event without any."""

@@ -33,7 +33,14 @@ def test_a_length_is_taken() -> None:
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
 def test_a_cloud_event_without_a_body_is_refused(kind: str) -> None:
     plane = GuardedDataPlane(ModelRepository(), _ready)
-    with pytest.raises((RequestError, InvalidInput)):
+    with pytest.raises(RequestError, match="no data"):
         plane.decode(b"", {**EVENT, "content-type": kind})
     decoded, _ = plane.decode(b'{"instances": []}', {**EVENT, "content-type": "application/json"})
     assert decoded == {"instances": []}
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\xff", b"null", b"[1]", b'{"specversion": "1.0"}'])
+def test_a_body_that_is_said_to_be_an_event_and_is_none_is_refused(body: bytes) -> None:
+    plane = GuardedDataPlane(ModelRepository(), _ready)
+    with pytest.raises((RequestError, InvalidInput)):
+        plane.decode(body, {**EVENT, "content-type": "application/cloudevents+json"})
