@@ -20,7 +20,7 @@ def register(
         predictions: What it said about the test images, for the gate's paired comparison.
         evaluation: The test figures.
         pictures: Confusion matrix, ROC curves, reliability diagram.
-        mlflow_run_id: The run that trained it.
+        mlflow_run_id: The run that trained it; where MLflow has it no longer, a run is opened.
 
     Returns:
         The version.
@@ -35,14 +35,13 @@ def register(
         from training.registry.client import Registry
 
         registry, opened = Registry(), Bundle.open(Path(bundle.path))
-        # A run keeps one bundle: where an earlier version has this training's, the new one gets its own run.
-        taken = any(
-            version.run_id == mlflow_run_id and version.digest != opened.digest
-            for version in registry.versions(opened.card.task)
-        )
+        # A training from the cache may outlive its run: deleted, or kept in another MLflow.
+        run = mlflow_run_id if registry.has_run(mlflow_run_id) else None
+        if run is None:
+            print("MLflow has no active run of this training, so the version gets a run of its own.")
         version = registry.register(
             opened,
-            None if taken else mlflow_run_id,
+            run,
             Path(predictions.path) / "test.npz",
             evaluation=read_json(Path(evaluation.path)),
             files=sorted(Path(pictures.path).glob("*.png")),

@@ -266,6 +266,21 @@ class Registry:
                 fetched.replace(path)
         return path
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether MLflow has a run and it is not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        if not run_id:
+            return False
+        with mlflow_errors("looking for a run"):
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+        return str(run.info.lifecycle_stage) == "active"
+
     # the ledger's head, kept here as well
 
     def ledger_heads(self) -> dict[str, str]:
