@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import TaskError
+from data.errors import TaskError, UsageError
 
 if TYPE_CHECKING:
     from training.spec.parts import StepSpec
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-#: Where a claim given by ``--home-claim`` is mounted.
+#: Where the claim of ``--home-claim`` is mounted.
 MOUNT = "/var/lib/retiderm"
+
+#: The claim that ``manifests/kubeflow/home.yaml`` makes.
+HOME_CLAIM = "retiderm-home"
 
 
 def seconds(text: str) -> int:
@@ -34,11 +37,20 @@ class Place:
     """What all steps of a pipeline share on a cluster.
 
     ``home_claim`` is a volume claim (ReadWriteMany) that keeps the ledger, the image store and unfinished
-    trainings between pods; without one a retried training begins anew and promotions have no lasting ledger.
+    trainings between pods. There must be one: with a ledger that is empty in each pod the promotion would not
+    know what the gate decided.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    home_claim: str | None = None
+    home_claim: str = HOME_CLAIM
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", self.home_claim):
+            raise UsageError(
+                f"{self.home_claim!r} names no volume claim.",
+                hint="Give --home-claim the claim that keeps the ledger; manifests/kubeflow/home.yaml makes "
+                f"{HOME_CLAIM}.",
+            )
 
 
 def configure(task: Any, spec: StepSpec, place: Place) -> None:
@@ -62,9 +74,8 @@ def configure(task: Any, spec: StepSpec, place: Place) -> None:
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
     for variable, value in place.environment.items():
         task.set_env_variable(variable, value)
-    if place.home_claim:
-        kubernetes.mount_pvc(task, pvc_name=place.home_claim, mount_path=MOUNT)
-        task.set_env_variable("RETIDERM_HOME", MOUNT)
+    kubernetes.mount_pvc(task, pvc_name=place.home_claim, mount_path=MOUNT)
+    task.set_env_variable("RETIDERM_HOME", MOUNT)
 
 
 def pipeline(task: Task, place: Place | None = None, *, fresh: bool = False) -> Any:

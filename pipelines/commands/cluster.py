@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from data.errors import UsageError
+from pipelines.cluster import HOME_CLAIM
 
 app = typer.Typer()
 
@@ -29,9 +30,10 @@ _Environment = Annotated[
     ),
 ]
 _Claim = Annotated[
-    str | None,
+    str,
     typer.Option(
-        help="A volume claim (ReadWriteMany) for RETIDERM_HOME: ledger, image store, unfinished trainings."
+        metavar="CLAIM",
+        help="The volume claim (ReadWriteMany) for RETIDERM_HOME: ledger, image store, unfinished trainings.",
     ),
 ]
 
@@ -46,7 +48,7 @@ def compile_(
     profile: _Profile = None,
     settings: _Settings = None,
     environment: _Environment = None,
-    home_claim: _Claim = None,
+    home_claim: _Claim = HOME_CLAIM,
 ) -> None:
     """Write the pipelines as YAML that Kubeflow Pipelines takes, one file a task.
 
@@ -86,6 +88,7 @@ def submit(
     task: Annotated[str, typer.Argument(help="A task's name or a task file.")],
     data: Annotated[str, typer.Option("--data", help="The images as the cluster sees them: KIND:PATH.")],
     host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
+    home_claim: _Claim,
     cron: Annotated[
         str | None,
         typer.Option(help="Start it again and again: '0 0 3 * * 1' is Mondays at 3 (seconds first)."),
@@ -100,7 +103,6 @@ def submit(
     settings: _Settings = None,
     profile: _Profile = None,
     environment: _Environment = None,
-    home_claim: _Claim = None,
     namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
     experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
     service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,

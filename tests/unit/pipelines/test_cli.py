@@ -50,6 +50,11 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["rnu"], 2, "Did you mean 'run'?"),
         (["run"], 2, "Missing"),
+        (
+            ["submit", "dr_grading", "--data", "synthetic-fundus?n=9", "--host", "http://127.0.0.1:9"],
+            2,
+            "Missing option '--home-claim'",
+        ),
         (["tasks", "show", "dr_gradin"], 2, "error: There is no task 'dr_gradin'."),
         (["tasks", "show", "dr_grading", "--set", "train.epoch=3"], 2, "epochs"),
         (

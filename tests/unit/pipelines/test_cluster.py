@@ -11,7 +11,7 @@ import yaml
 
 from data.errors import TaskError, UsageError
 from pipelines.classifier import NEVER_CACHED, STEPS
-from pipelines.cluster import MOUNT, Place, seconds, write_yaml
+from pipelines.cluster import HOME_CLAIM, MOUNT, Place, seconds, write_yaml
 from pipelines.request import Request
 from pipelines.submit import Cluster, SubmitError, check_cron, submit
 from tests.unit.pipelines.kubeflow import kubeflow
@@ -104,6 +104,22 @@ def test_secrets_timeouts_nodes_and_volume_are_in_the_spec(compiled: Any) -> Non
     for name in STEPS:
         (volume,) = executors[f"exec-{name}"]["pvcMount"]
         assert (volume["constant"], volume["mountPath"]) == ("retiderm-home", MOUNT)
+
+
+def test_no_pipeline_is_made_without_a_lasting_ledger(task: Task, tmp_path: Path) -> None:
+    _, platform = yaml.safe_load_all(write_yaml(task, tmp_path / "p.yaml").read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name in STEPS:
+        (volume,) = executors[f"exec-{name}"]["pvcMount"]
+        assert volume["constant"] == HOME_CLAIM
+    for claim in ("", "A claim"):
+        with pytest.raises(UsageError, match="names no volume claim"):
+            Place(home_claim=claim)
+
+
+def test_the_default_claim_is_the_one_that_the_manifests_make() -> None:
+    path = Path(__file__).parents[3] / "manifests/kubeflow/home.yaml"
+    assert yaml.safe_load(path.read_text())["metadata"]["name"] == HOME_CLAIM
 
 
 def test_every_step_runs_in_the_image_and_installs_nothing(compiled: Any) -> None:
