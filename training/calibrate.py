@@ -156,9 +156,7 @@ def calibrate(
     )
 
 
-def calibrate_heads(
-    predictions: Predicted, task: Task, *, bias: Bias = "never"
-) -> dict[str, HeadCalibration]:
+def calibrate_heads(predictions: Predicted, task: Task) -> dict[str, HeadCalibration]:
     """Calibrate every head of a task on its validation predictions, as the task's ``calibration`` asks."""
     logits = np.asarray(predictions.logits, dtype=np.float64)
     found, start = {}, 0
@@ -170,7 +168,7 @@ def calibrate_heads(
             predictions.labels[head.name],
             coverage=task.calibration.coverage,
             uncertain_error=task.calibration.uncertain_error,
-            bias=bias,
+            bias=task.calibration.bias,
         )
     return found
 

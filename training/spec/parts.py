@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training.spec.reader import knob
 
@@ -92,6 +92,9 @@ class CalibrationSpec:
         "answers are marked uncertain below the confidence at which errors are this frequent",
         low=0,
         high=1,
+    )
+    bias: Literal["never", "auto", "always"] = knob(
+        "never", "a shift a class beside the temperature; auto: where held-out NLL clearly falls"
     )
 
 

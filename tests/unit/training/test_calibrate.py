@@ -232,7 +232,9 @@ def test_a_calibration_survives_json() -> None:
 def test_every_head_of_a_task_is_calibrated_on_its_own_logits() -> None:
     one, two = drawn(300, 12, classes=3, stretch=2.0), drawn(300, 13, classes=4)
     heads = (HeadSpec("first", tuple("abc")), HeadSpec("second", tuple("wxyz")))
-    task = SimpleNamespace(heads=heads, calibration=SimpleNamespace(coverage=0.8, uncertain_error=0.3))
+    task = SimpleNamespace(
+        heads=heads, calibration=SimpleNamespace(coverage=0.8, uncertain_error=0.3, bias="never")
+    )
     predictions = SimpleNamespace(
         ids=np.arange(300), logits=np.hstack([one[0], two[0]]), labels={"first": one[1], "second": two[1]}
     )
