@@ -234,10 +234,10 @@ def post_binary(
     task: str = "dr_grading",
     url: str | None = None,
 ) -> Reply:
-    headers = {"Content-Type": b"application/octet-stream"}
+    headers = {b"Content-Type": b"application/octet-stream"}
     if length is not None:
         # Latin-1 is what a header may hold, and more than httpx would send by itself.
-        headers["Inference-Header-Content-Length"] = str(length).encode("latin-1")
+        headers[b"Inference-Header-Content-Length"] = str(length).encode("latin-1")
     target = f"{url or servers.url}/v2/models/{task}/infer"
     response = httpx.post(target, content=body, headers=headers, timeout=30)
     if response.status_code != 200:

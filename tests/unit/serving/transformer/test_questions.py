@@ -27,9 +27,8 @@ IMAGE = {"image_bytes": {"b64": "YQ=="}}
     ],
 )
 def test_v1_modes(value: Any, mode: str) -> None:
-    assert from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False, max_batch=3) == Question(
-        ("YQ==",), (mode,)
-    )  # type: ignore[arg-type]
+    question = from_v1({"instances": [IMAGE | {"explain": value}]}, explain=False, max_batch=3)
+    assert question == Question(("YQ==",), (mode,))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [1, 0, 1.0, "heat", [], {}, float("nan")])
