@@ -74,6 +74,12 @@ def dvc(checkout: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def test_every_stage_depends_on_all_the_code() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert all("data" in stage["do"]["deps"] for stage in stages.values())
+    assert "__pycache__" in (ROOT / ".dvcignore").read_text().splitlines()
+
+
 @pytest.mark.slow
 def test_a_clean_checkout_reproduces_its_datasets(checkout: Path) -> None:
     dvc(checkout, "repro")
@@ -87,7 +93,22 @@ def test_a_clean_checkout_reproduces_its_datasets(checkout: Path) -> None:
     assert datasets["idrid"].info["split_rule"].startswith("fold:1/3")
     lock = (checkout / "dvc.lock").read_text()
 
+    (checkout / "data/__pycache__").mkdir(exist_ok=True)
+    (checkout / "data/__pycache__/field.cpython-311.pyc").write_bytes(b"made by running, no change")
     assert "up to date" in dvc(checkout, "repro")
+    code = (checkout / "data/field.py").read_text()
+    (checkout / "data/field.py").write_text(code + "\n# another way to find the field\n")
+    stale = yaml.safe_load(dvc(checkout, "status", "--json"))
+    assert set(stale) == {
+        *(
+            f"{stage}@{name}"
+            for stage in ("draw", "check-drawn")
+            for name in ("synthetic-fundus", "synthetic-lesion")
+        ),
+        "ingest@idrid",
+        "check@idrid",
+    }
+    (checkout / "data/field.py").write_text(code)
     dvc(checkout, "push")
     assert any((checkout / "var/dvc-remote").rglob("*"))
     shutil.rmtree(checkout / "var/datasets")
