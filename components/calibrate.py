@@ -32,12 +32,11 @@ def calibrate(
         import json
         from pathlib import Path
 
-        from training.predict import Predictions
-
         from data.dataset import Dataset
         from data.files import write_json
         from training.calibrate import calibrate_heads
         from training.evaluate import evaluate as judge
+        from training.predict import Predictions
         from training.task import task_from_dict
 
         spec = task_from_dict(json.loads(task))
@@ -50,7 +49,8 @@ def calibrate(
         lines = []
         for name, head in report["heads"].items():
             told = head["calibration"]
-            evaluation.log_metric(f"{name}.auc", head["auc"]["value"] or 0.0)
+            if head["auc"]["value"] is not None:  # the test images are of one class
+                evaluation.log_metric(f"{name}.auc", head["auc"]["value"])
             evaluation.log_metric(f"{name}.ece", told["ece_after"])
             lines.append(
                 f"{name} NLL {told['nll_before']:.3f} → {told['nll_after']:.3f}, "

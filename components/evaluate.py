@@ -29,12 +29,11 @@ def evaluate(
     with step("evaluate") as say:
         from pathlib import Path
 
-        from training.predict import predict
-
         from data.dataset import Dataset
         from data.files import atomic_dir, write_json
         from training.evaluate import evaluate as judge
         from training.model import load_model
+        from training.predict import predict
 
         network, task = load_model(Path(model.path))
         data = Dataset.open(Path(dataset.path))
@@ -44,6 +43,10 @@ def evaluate(
                 found.save(folder / f"{split}.npz")
         report = judge(found, task.heads, bootstrap=0)
         write_json(Path(evaluation.path), report)
+        lines = []
         for name, head in report["heads"].items():
-            evaluation.log_metric(f"{name}.auc", head["auc"]["value"] or 0.0)
-        say(", ".join(f"{name} AUC {head['auc']['value']:.3f}" for name, head in report["heads"].items()))
+            auc = head["auc"]["value"]  # None where the test images are of one class
+            if auc is not None:
+                evaluation.log_metric(f"{name}.auc", auc)
+            lines.append(f"{name} AUC n/a" if auc is None else f"{name} AUC {auc:.3f}")
+        say(", ".join(lines))
