@@ -56,7 +56,8 @@ def publish(work: Path, out: Path) -> None:
     """Give the finished files of a work folder their place, whole or not at all, then empty the folder."""
     with atomic_dir(out) as temporary:
         for item in sorted(work.rglob("*")):
-            if not item.is_file() or item.name in _LEFT_BEHIND:
+            # A part is what a killed process was writing: nobody's finished file.
+            if not item.is_file() or item.name in _LEFT_BEHIND or item.suffix == ".part":
                 continue
             target = temporary / item.relative_to(work)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,7 @@ def load_pixels(dataset: Dataset, preprocessing: Preprocessing) -> Pixels:
     folder = root / name
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root / f".{name}.lock"):
+        _clear(root, name)
         pixels = _open(folder, preprocessing)
         if pixels is None:
             _make(folder, dataset, preprocessing)
@@ -131,18 +132,44 @@ def limit_bytes() -> int:
 
 
 def _prune(root: Path, *, keep: Path) -> None:
-    """Remove what was unused for longest until the rest fits. Whoever has it mapped keeps its pages."""
+    """Remove what was unused for longest until the rest fits. Whoever has it mapped keeps its pages.
+
+    What a killed process left half made goes first; what one is making now stays and counts.
+    """
+    total = 0
+    for path in _unfinished(root):
+        name = path.name[1:].rsplit(".", 2)[0]
+        with contextlib.suppress(BlockingIOError), _locked(root / f".{name}.lock", wait=False):
+            _clear(root, name)
+        total += _size(path)
     entries = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    total = 0
     for path in entries:
-        total += sum(item.stat().st_size for item in path.iterdir())
+        total += _size(path)
         if total > limit_bytes() and path != keep:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _size(folder: Path) -> int:
+    try:
+        return sum(item.stat().st_size for item in folder.iterdir())
+    except FileNotFoundError:  # another process removed or renamed it meanwhile
+        return 0
+
+
+def _unfinished(root: Path, name: str = "*") -> list[Path]:
+    """The temporary folders of ``atomic_dir``."""
+    return [path for end in ("part", "old") for path in root.glob(f".{name}.*.{end}")]
+
+
+def _clear(root: Path, name: str) -> None:
+    """Remove what killed processes left of a cache; call it with the lock, so that nobody is making it."""
+    for path in _unfinished(root, name):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

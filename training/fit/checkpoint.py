@@ -48,16 +48,18 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove what only an unfinished run needs."""
+    """Remove what only an unfinished training needs; the MLflow run's name goes when all is reported."""
     (folder / NAME).unlink(missing_ok=True)
-    (folder / TRACKING).unlink(missing_ok=True)
     for path in folder.glob("best-*.safetensors"):
         path.unlink()
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder alone. The system lets go when the process ends, however it ends."""
+    """Hold a folder alone. The system lets go when the process ends, however it ends.
+
+    What a killed process was writing is removed: half a file, under a temporary name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as stream:
         try:
@@ -72,4 +74,6 @@ def locked(folder: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
+        for path in folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
         yield

@@ -136,6 +136,8 @@ def fit(
         if world.agree(_finished(out, fingerprint, resume) if world.leads else None):
             if world.leads:
                 _refresh_task(out, task)
+                if tracking and log is None:
+                    _record_late(task, out)
             return FitResult.read(out)
         world.wait()
         state = checkpoint.load(out)
@@ -160,6 +162,8 @@ def fit(
                 _finish(trainer, task, dataset, stopped, log)
                 if tracker is not None:
                     _record(tracker, out)
+        if world.leads:
+            (out / checkpoint.TRACKING).unlink(missing_ok=True)  # the run is closed
         world.wait()
         return FitResult.read(out)
 
@@ -285,6 +289,7 @@ def _finished(out: Path, fingerprint: Mapping[str, Any], resume: bool) -> bool:
     if not resume:
         done.unlink(missing_ok=True)
         checkpoint.remove(out)
+        (out / checkpoint.TRACKING).unlink(missing_ok=True)
         (out / "model.safetensors").unlink(missing_ok=True)
         return False
     if not done.is_file():
@@ -350,6 +355,21 @@ def _record(tracker: Tracker, out: Path) -> None:
         tracker.log_metrics({"best.score": result.score, "best.epoch": float(result.best_epoch)})
     for name in ("curves.png", "fit.json", "task.json"):
         tracker.log_artifact(out / name, "training")
+
+
+def _record_late(task: Task, out: Path) -> None:
+    """Report a training that was killed between its last file and MLflow, into the run it had begun."""
+    remembered = out / checkpoint.TRACKING
+    if not remembered.is_file():
+        return
+    from training.tracking import run
+
+    name = f"train {task.name} {task.backbone}"
+    with run(task.name, name, run_id=read_json(remembered)["run_id"]) as tracker:
+        for row in FitResult.read(out).history:
+            _report(tracker, row)
+        _record(tracker, out)
+    remembered.unlink()
 
 
 def hardware_of(device: Any) -> dict[str, str | int]:

@@ -41,7 +41,7 @@ def test_two_at_once_are_refused(home: Home) -> None:
 def test_publishing_moves_everything_but_the_checkpoint(home: Home, tmp_path: Path) -> None:
     out = tmp_path / "model"
     with work_folder("k") as work:
-        for name in ("checkpoint.pt", ".lock", "tracking.json"):
+        for name in ("checkpoint.pt", ".lock", "tracking.json", ".checkpoint.pt.x1y2.part"):
             (work / name).write_text("x")
         (work / "model.safetensors").write_text("weights")
         (work / "deep").mkdir()

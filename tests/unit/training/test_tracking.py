@@ -159,5 +159,28 @@ def test_a_training_that_goes_on_reports_to_the_same_run(
     assert steps == {0, 1}
 
 
+def test_a_training_killed_before_it_was_recorded_is_recorded_at_the_next_start(
+    tiny: Dataset, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing of the run's own handles it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.fit.run._record", killed)
+        with pytest.raises(Killed):
+            fit(tiny_task(epochs=1), tiny, out)
+    assert (out / "fit.json").is_file()
+    result = fit(tiny_task(epochs=1), tiny, out)
+    assert result.run_id is not None
+    assert client().get_run(result.run_id).info.status == "FINISHED"
+    assert "best.epoch" in client().get_run(result.run_id).data.metrics
+    names = {item.path for item in client().list_artifacts(result.run_id, "training")}
+    assert "training/curves.png" in names
+    assert not (out / TRACKING).exists()
+
+
 def test_nested_names_are_joined_by_dots() -> None:
     assert flatten({"a": {"b": {"c": 1}}, "d": [1]}) == {"a.b.c": 1, "d": [1]}

@@ -151,6 +151,25 @@ def test_the_cache_forgets_what_was_unused_for_longest(
         load_pixels(tiny, Preprocessing(size=(32, 32)))
 
 
+def test_what_killed_processes_left_of_a_cache_is_removed(
+    tiny: Dataset, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, preprocessing = home.root / "cache" / "pixels", Preprocessing(size=(32, 32))
+    load_pixels(tiny, preprocessing)
+    (own,) = (path.name for path in root.iterdir() if path.is_dir())
+    for name in (f".{own}.ab_1.part", f".{own}.ab_2.old", ".gone.ab_3.part", ".busy.ab_4.part"):
+        (root / name).mkdir()
+        (root / name / "pixels.npy").write_bytes(b"0" * 100)
+    with cache._locked(root / ".busy.lock"):
+        load_pixels(tiny, preprocessing)
+        assert [path.name for path in cache._unfinished(root)] == [".busy.ab_4.part"]
+        monkeypatch.setenv("RETIDERM_CACHE_GIB", "0")
+        load_pixels(tiny, Preprocessing(size=(30, 32)))
+        assert (root / ".busy.ab_4.part").is_dir(), "another process is making it"
+    load_pixels(tiny, preprocessing)
+    assert not cache._unfinished(root)
+
+
 # -- device --------------------------------------------------------------------------------------------------
 
 

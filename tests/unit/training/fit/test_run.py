@@ -163,6 +163,13 @@ def test_a_polite_stop_writes_a_checkpoint_first(tiny: Dataset, tmp_path: Path, 
     assert state["at"]["epoch"] > 0 or state["at"]["step"] > 0
 
 
+def test_half_a_checkpoint_of_a_killed_run_is_removed(tiny: Dataset, out: Path, home: Home) -> None:
+    out.mkdir()
+    (out / ".checkpoint.pt.a1b2.part").write_bytes(b"half")
+    fit(tiny_task(epochs=1), tiny, out, tracking=False)
+    assert not list(out.glob(".*.part"))
+
+
 def test_a_finished_folder_is_not_trained_again(tiny: Dataset, out: Path, home: Home) -> None:
     first = fit(tiny_task(epochs=1), tiny, out, tracking=False)
     changed = (out / "model.safetensors").stat().st_mtime_ns
