@@ -356,6 +356,7 @@ def reconcile(
 
     Exits 1 when something could not be put right. Example: retiderm models reconcile --dry-run
     """
+    from .heads import tasks_of_old_keys
     from .ledger import Ledger
     from .reconcile import adopt
     from .reconcile import reconcile as mend
@@ -365,7 +366,17 @@ def reconcile(
         if not why:
             raise RegistryError("A ledger is not set aside without a reason.", hint="Add --why.")
         ledger = Ledger()
-        tasks = ledger.known()[0] | {name for name in registry.ledger_heads() if name == task}
+        # Before it is set aside, since the old key tells which heads in MLflow are this ledger's.
+        heads = registry.ledger_heads()
+        tasks = ledger.known()[0] | tasks_of_old_keys(registry, ledger)
+        if task is not None and task in heads:
+            tasks.add(task)
+        if not tasks and heads and task is None:
+            raise RegistryError(
+                "Ledger and key are both lost, so nobody can say which of MLflow's tasks were this ledger's.",
+                hint="Name them one after the other: retiderm models reconcile TASK --new-ledger --why …; "
+                f"MLflow knows {', '.join(sorted(heads))}.",
+            )
         aside = ledger.retire(why)
         found += adopt(registry, ledger, tasks, why=why)
         if not as_json:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from data.errors import LedgerError
 
 from .chain import Head
 from .ledger import Ledger
+from .signing import load_key
 
 if TYPE_CHECKING:
     from .client import Registry
@@ -36,8 +38,27 @@ def kept_heads(registry: Registry, ledger: Ledger, task: str | None = None) -> d
     }
 
 
+def tasks_of_old_keys(registry: Registry, ledger: Ledger) -> set[str]:
+    """The tasks whose heads in MLflow were signed by this ledger's key or by one that was set aside with it.
+
+    They are how a ledger whose lines are lost still knows its tasks. A task that was taken over since has a
+    head of the new key.
+    """
+    publics = {ledger.known()[1]}
+    for path in ledger.folder.glob("retired-*/ledger.key"):
+        with contextlib.suppress(LedgerError):
+            publics.add(load_key(path).public)
+    publics.discard("")
+    return {
+        name
+        for name, text in registry.ledger_heads().items()
+        if any(_signed_by(text, public) for public in publics)
+    }
+
+
 def _signed_by(text: str, public: str) -> bool:
     try:
-        return Head.from_json(text).public_key == public
+        head = Head.from_json(text)
     except LedgerError:
         return False
+    return head.public_key == public

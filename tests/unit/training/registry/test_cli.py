@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -132,6 +133,41 @@ def test_a_damaged_ledger_is_told_and_begun_anew(models: Any, make: Any) -> None
     assert "Took over version 1 as champion" in models(
         "reconcile", "--new-ledger", "--why", "an edit by hand"
     )
+    models("verify")
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_lost_ledger_is_begun_anew_with_every_task_that_its_key_signed(
+    models: Any, make: Any, registry: Registry, died: bool
+) -> None:
+    for task in (TASK, "skin_lesion"):
+        make(task, accepted=True)
+        models("promote", task)
+    # A task of another team, by another key, in the same MLflow.
+    make("acne")
+    theirs = registry.ledger_heads()[TASK].replace(Ledger().known()[1], "A" * 43 + "=")
+    registry.keep_ledger_head("acne", theirs)
+    Ledger().path.unlink()
+    models("verify", code=1)
+    if died:  # between setting the old one aside and taking over
+        Ledger().retire("cut off")
+    text = models("reconcile", "--new-ledger", "--why", "the disk is gone")
+    for task in (TASK, "skin_lesion"):
+        assert f"{task}: Took over version 1 as champion" in text
+    assert "acne" not in text
+    assert registry.ledger_heads()["acne"] == theirs
+    models("verify")
+    assert "serves already" in models("promote", TASK, "1")
+
+
+def test_a_lost_key_and_ledger_need_the_task_by_name(models: Any, make: Any, home: Home) -> None:
+    make(accepted=True)
+    models("promote", TASK)
+    shutil.rmtree(home.registry)
+    with pytest.raises(RegistryError, match="Ledger and key are both lost"):
+        models("reconcile", "--new-ledger", "--why", "the disk is gone")
+    assert not home.registry.exists() or not Ledger().path.exists()
+    models("reconcile", TASK, "--new-ledger", "--why", "the disk is gone")
     models("verify")
 
 
