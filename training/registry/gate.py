@@ -6,6 +6,7 @@ allow the intended use, calibration must lie in its band where the task asks for
 where the task asks for that. A refusal is a result, not an error.
 
 Every decision is an entry of the ledger; promotion believes that entry, not the tags, which anyone may edit.
+For the same reason the champion is the ledger's, not the alias's, and a test digest is the verified card's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from data.errors import IntegrityError, RegistryError
 from data.files import digest_json
 from serving.core.bundle import Bundle, Card
 
+from .champion import champion_of
 from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
 from .decision import FloorCheck, GateDecision, GateRules, Line
 from .heads import keep_head, kept_heads
@@ -59,7 +61,8 @@ def judge(
     Raises:
         RegistryError: MLflow can't be reached, the candidate's files are damaged, or the ledger is.
     """
-    champion = registry.champion(version.task)
+    ledger = ledger or Ledger()
+    champion = champion_of(registry, ledger.entries(), version.task)
     refusals: list[str] = []
     comparisons: list[Comparison] = []
     floors: tuple[FloorCheck, ...] = ()
@@ -70,8 +73,10 @@ def judge(
         raise RegistryError(f"{version.task} version {version.version} can't be judged: {error}") from error
     card = bundle.card
     refusals += unproved(card) + _licence(card, rules) + (_calibration(card) if rules.calibrated else [])
-    line = _line(version, champion)
-    if line == "champion itself":
+    line, problem = _line(registry, version, card, champion)
+    if problem:
+        refusals.append(problem)
+    elif line == "champion itself":
         grounds.append("It is the champion already.")
     elif line == "same test set" and champion is not None:
         found = against(registry, version, bundle, champion, rules, dataset)
@@ -106,7 +111,7 @@ def judge(
         reasons=tuple(refusals or grounds),
         line=line,
         champion=champion.version if champion else None,
-        test_digest=version.test_digest,
+        test_digest=card.dataset.test_digest,
         comparisons=tuple(comparisons),
         floors=floors,
         pending_approval=pending,
@@ -114,7 +119,7 @@ def judge(
         rules=rules,
         decided_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
-    _record(registry, version, decision, ledger or Ledger())
+    _record(registry, version, decision, ledger)
     return decision
 
 
@@ -183,12 +188,21 @@ def check_floors(card: Card, floors: Mapping[str, float]) -> tuple[FloorCheck, .
     return tuple(found)
 
 
-def _line(version: Version, champion: Version | None) -> Line:
+def _line(registry: Registry, version: Version, card: Card, champion: Version | None) -> tuple[Line, str]:
+    """What the version is judged on, by the verified cards; and a sentence where that can't be known."""
     if champion is None:
-        return "first version"
+        return "first version", ""
     if champion.digest == version.digest:
-        return "champion itself"
-    return "same test set" if champion.test_digest == version.test_digest else "new test set"
+        return "champion itself", ""
+    try:
+        theirs = registry.bundle(champion).card.dataset.test_digest
+    except (RegistryError, IntegrityError) as error:
+        return "same test set", _incomparable(champion, error)
+    return "same test set" if theirs == card.dataset.test_digest else "new test set", ""
+
+
+def _incomparable(champion: Version, error: Exception) -> str:
+    return f"It can't be compared with the champion, version {champion.version}: {error}"
 
 
 def against(
@@ -226,7 +240,7 @@ def against(
                 )
             )
     except (RegistryError, IntegrityError) as error:
-        return f"It can't be compared with the champion, version {champion.version}: {error}"
+        return _incomparable(champion, error)
     return found or f"No head has the metric {rules.metric!r} to compare by."
 
 
@@ -242,7 +256,7 @@ def _predictions(
             return Predictions.load(stored)
     except (IntegrityError, RegistryError) as error:
         problem = error.message
-    if dataset is None or dataset.test_digest != version.test_digest:
+    if dataset is None or dataset.test_digest != bundle.card.dataset.test_digest:
         raise RegistryError(
             f"version {version.version}: {problem}.", hint="Give the gate the data set that it was judged on."
         )

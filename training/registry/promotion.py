@@ -2,7 +2,7 @@
 
 ::
 
-    intent ─► copy ─► aliases ─► target: local ─► target: cluster ─► done ─► tidy
+    intent ─► copy ─► aliases ─► target: cluster ─► target: local ─► done ─► tidy
       └─ in the ledger, with what served before: enough to finish or to undo everything after a crash
 
 Each step may be done again. After each one a ``step`` entry follows. A step that fails undoes all of them; a
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from data.errors import LedgerError, RegistryError, RetidermError
 
 from .chain import Entry
+from .champion import champion_of
 from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .locks import locked
-from .state import last_gate, served_digests, unfinished
-from .targets import Target, default_targets, target_from_spec
+from .state import last_gate, now_serving, served_digests, unfinished
+from .targets import Target, default_targets, in_order, target_from_spec
 from .version import APPROVED, CHALLENGER, CHAMPION, PREVIOUS, Version
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def undo(registry: Registry, ledger: Ledger, intent: Entry, targets: Sequence[Ta
     """
     before = intent.data["before"]
     failed = []
-    for target in reversed(targets):
+    for target in reversed(in_order(targets)):
         try:
             target.restore(intent.task, before["targets"].get(target.name))
         except RetidermError as error:
@@ -200,8 +201,16 @@ def _change(
     on_step: OnStep | None,
 ) -> Promotion:
     task = version.task
-    aliases = {v_alias: v.version for v in registry.versions(task) for v_alias in v.aliases}
-    champion = aliases.get(CHAMPION)
+    versions = registry.versions(task)
+    aliases = {alias: v.version for v in versions for alias in v.aliases}
+    # What served is the ledger's to say: an alias that was set by hand must be neither kept nor put back.
+    serving = now_serving(ledger.entries(), task)
+    champion = serving.version if serving else None
+    found = champion if any(v.version == champion for v in versions) else None
+    at_its_place = aliases.get(CHAMPION) == version.version
+    aliases = {alias: number for alias, number in aliases.items() if alias != CHAMPION}
+    if found is not None:
+        aliases[CHAMPION] = found
     result = Promotion(
         task,
         action,
@@ -213,11 +222,12 @@ def _change(
         who,
         why,
     )
-    if champion == version.version and all(target.serves(version) for target in targets):
+    if champion == version.version and at_its_place and all(t.serves(version) for t in targets):
         return Promotion(**{**asdict(result), "changed": False})
+    previous = found if found not in (None, version.version) else aliases.get(PREVIOUS)
     wanted: dict[str, str | None] = {
         CHAMPION: version.version,
-        PREVIOUS: champion if champion not in (None, version.version) else aliases.get(PREVIOUS),
+        PREVIOUS: previous if previous != version.version else None,
     }
     if aliases.get(CHALLENGER) == version.version:
         wanted[CHALLENGER] = None
@@ -270,7 +280,9 @@ def _run(
         ("copy", prepare),
         ("aliases", functools.partial(_set_aliases, registry, version.task, wanted)),
     ]
-    steps += [(f"target {target.name}", functools.partial(target.apply, version)) for target in targets]
+    steps += [
+        (f"target {target.name}", functools.partial(target.apply, version)) for target in in_order(targets)
+    ]
     for name, action in steps:
         action()
         _tell(on_step, name)
@@ -310,7 +322,7 @@ def _allowed(registry: Registry, ledger: Ledger, version: Version) -> None:
     entries = ledger.entries()
     gate = last_gate(entries, version.task, version.digest)
     hint = f"Judge it: retiderm models promote {version.task} {version.version} --judge."
-    champion = registry.champion(version.task)
+    champion = champion_of(registry, entries, version.task)
     if champion is not None and champion.digest == version.digest:
         return
     if gate is None:

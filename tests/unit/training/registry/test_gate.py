@@ -158,6 +158,26 @@ def test_a_new_test_set_begins_a_new_line(registry: Registry, make: Any) -> None
     assert "a new line begins" in found.reasons[0]
 
 
+def test_an_edited_test_digest_begins_no_line(registry: Registry, make: Any) -> None:
+    champion = make(test="T", said=said(1.0))
+    judge(registry, champion, RULES)
+    promote(registry, champion)
+    worse = registry.set_tag(make(test="T", said=said(0.2)), "test_digest", "sha256:" + "0" * 64)
+    found = judge(registry, worse, RULES)
+    assert (found.decision, found.line) == ("refuse", "same test set")
+    assert found.test_digest == registry.bundle(worse).card.dataset.test_digest
+
+
+def test_a_damaged_champion_is_compared_with_nothing(registry: Registry, make: Any) -> None:
+    champion = make(test="T", said=said(1.0))
+    judge(registry, champion, RULES)
+    promote(registry, champion)
+    (registry.bundle_path(champion) / "model.onnx").write_bytes(b"damaged")
+    found = judge(registry, make(test="U", said=said(1.0)), RULES)
+    assert found.decision == "refuse"
+    assert "can't be compared with the champion, version 1" in found.reasons[0]
+
+
 def test_the_champion_itself_is_accepted(registry: Registry, make: Any) -> None:
     champion = make(accepted=True)
     promote(registry, champion)

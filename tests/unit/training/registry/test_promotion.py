@@ -13,6 +13,7 @@ from data.errors import RegistryError, UsageError
 from data.paths import Home
 from serving.core.bundle import Bundle
 from serving.core.pointer import pointer_file, read_pointer
+from serving.source import RootSource
 from training.registry.client import Registry
 from training.registry.gate import GateRules, approve, judge
 from training.registry.ledger import Ledger
@@ -123,6 +124,45 @@ def test_only_what_the_gate_accepted_is_promoted(registry: Registry, make: Any, 
     assert not [e for e in Ledger().entries() if e.event == "intent"]
 
 
+@pytest.mark.parametrize("served", [False, True])
+def test_an_alias_set_by_hand_opens_no_way_round_the_gate(
+    registry: Registry, make: Any, home: Home, served: bool
+) -> None:
+    if served:
+        promote(registry, make(accepted=True))
+    refused = make()
+    rules = GateRules(floors={"auc": 0.9})
+    assert not judge(registry, refused, rules).accepted
+    registry.set_alias(TASK, "champion", refused.version)
+    with pytest.raises(RegistryError, match="The gate refused"):
+        promote(registry, refused)
+    again = judge(registry, refused, rules)
+    assert (again.decision, again.line) == ("refuse", "new test set" if served else "first version")
+    assert serving(home) == ("1" if served else None)
+    # Nor does it become what a rollback goes back to.
+    better = make(accepted=True)
+    promote(registry, better)
+    assert aliases(registry) == {"champion": better.version} | ({"previous": "1"} if served else {})
+
+
+def test_what_serves_gets_its_alias_back(registry: Registry, make: Any, home: Home) -> None:
+    one = make(accepted=True)
+    promote(registry, one)
+    registry.set_alias(TASK, "champion", make().version)
+    assert promote(registry, one).changed
+    assert (serving(home), aliases(registry)) == ("1", {"champion": "1"})
+
+
+def test_a_champion_that_mlflow_lost_is_no_reason_to_begin_a_line(registry: Registry, make: Any) -> None:
+    promote(registry, make(accepted=True))
+    promote(registry, make(accepted=True))
+    registry.client.delete_model_version(TASK, "2")
+    with pytest.raises(RegistryError, match="version 2 is champion, but MLflow has it no longer"):
+        make(accepted=True)
+    assert rollback(registry, TASK).version == "1"
+    assert aliases(registry) == {"champion": "1"}
+
+
 def test_a_decision_against_another_champion_is_stale(registry: Registry, make: Any) -> None:
     one, two = make(accepted=True), make(accepted=True)
     promote(registry, one)
@@ -200,6 +240,25 @@ def test_a_first_promotion_that_fails_leaves_nothing_serving(
     with pytest.raises(RegistryError, match="undone"):
         promote(registry, make(accepted=True), targets=[LocalTarget(registry), other])
     assert (serving(home), aliases(registry)) == (None, {"challenger": "1"})
+
+
+def test_an_undone_first_promotion_was_never_seen_by_a_predictor(
+    registry: Registry, make: Any, home: Home
+) -> None:
+    """A predictor keeps what it served when a pointer goes, so it must not have been there at all."""
+    source = RootSource(home.serving)
+    seen = []
+
+    class Watched(Elsewhere):
+        def apply(self, version: Version) -> None:
+            seen.append(source.scan())
+            super().apply(version)
+
+    other = Watched()
+    other.fails = "apply"
+    with pytest.raises(RegistryError, match="undone"):
+        promote(registry, make(accepted=True), targets=[LocalTarget(registry), other])
+    assert (seen, source.scan()) == ([{}], {})
 
 
 def test_what_fails_after_it_serves_is_no_reason_to_take_it_back(
