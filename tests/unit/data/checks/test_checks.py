@@ -130,7 +130,7 @@ def test_near_duplicates_across_splits_warn_in_pairs(tmp_path: Path) -> None:
     assert report.passed
     [finding] = [each for each in report.warnings if each.check == "near_duplicates"]
     assert any("looks like" in row for row in finding.rows)
-    assert ("val0", "train0") in {tuple(sorted(pair, reverse=True)) for pair in finding.images}
+    assert ("val/val0", "train/train0") in {tuple(sorted(pair, reverse=True)) for pair in finding.images}
 
 
 def test_a_class_only_outside_train_fails_and_one_missing_in_test_warns(good: Dataset) -> None:
