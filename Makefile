@@ -96,6 +96,7 @@ format: setup ## Put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# make bench ARGS='--ingest ham10000:/data/ham10000'
 .PHONY: bench
 bench: setup ## Measure the speeds that the documentation quotes
 	@$(BIN)/python -m benchmarks $(ARGS)

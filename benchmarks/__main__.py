@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
+RESULTS = Path(__file__).parent / "results"
 MODULES = ("preprocess", "gradcam", "training", "ingest", "serving")
 
 
@@ -18,11 +20,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", choices=[[], *MODULES], metavar="NAME", help=", ".join(MODULES))
-    names = parser.parse_args().names or MODULES
+    parser.add_argument("--ingest", metavar="KIND:PATH", help="the images that the ingest is timed on")
+    given = parser.parse_args()
+    names = given.names or MODULES
+    options = {"ingest": [given.ingest, "--csv", str(RESULTS / "ingest.csv")]}
     failed = []
     for name in names:
+        if name == "ingest" and not given.ingest:
+            print("== benchmarks.ingest left out: name the images to time it on with --ingest KIND:PATH")
+            continue
         print(f"== benchmarks.{name}", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options.get(name, [])]
+        if subprocess.run(command, check=False).returncode:
             failed.append(name)
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """How fast a source becomes a dataset, and in how much memory.
 
-    python benchmarks/ingest.py ham10000:PATH --csv benchmarks/results/ingest.csv
+    python -m benchmarks.ingest ham10000:PATH --csv benchmarks/results/ingest.csv
 
 Each repetition is a process of its own with an empty store, so that nothing is warm but the page cache and
 the peak memory is that of one ingest. The bound: 400 images/s or more from 200x150 JPEG on 2 cores, and less
@@ -72,7 +72,7 @@ def main() -> None:
         for repetition in range(options.repeat):
             folder = Path(tempfile.mkdtemp(dir=options.work, prefix="ingest-"))
             try:
-                command = [sys.executable, __file__, spec, "--child", "--work", str(folder)]
+                command = [sys.executable, "-m", "benchmarks.ingest", spec, "--child", "--work", str(folder)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             finally:
                 shutil.rmtree(folder)
