@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from serving.transformer.upstream import PredictorClient, Upstream
 
 # How often a request is prepared anew while versions with different preprocessing replace each other.
 _TRIES = 4
+
+_LOG = logging.getLogger("retiderm.serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class TransformerModel(Model):  # type: ignore[misc]
                 upstream = await client.infer(
                     self.name, black, recipe.preprocessing.digest, explain=_has_map(recipe)
                 )
-            except Exception:
+            except Exception as error:
+                # Asked often while a predictor starts; the reason is there for who looks for it.
+                _LOG.debug("%s is not ready: %s", self.name, error)
                 return False
             self._proved = upstream.model
         return await client.is_ready(self.name)

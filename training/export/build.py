@@ -19,7 +19,6 @@ from serving.core.bundle import (
     REFERENCE,
     Bundle,
     Card,
-    DatasetCard,
     HeadCard,
     InputCard,
     PrecisionCard,
@@ -31,6 +30,7 @@ from serving.core.runtimes.onnx import OnnxRuntime
 from training.calibrate import HeadCalibration
 from training.export.graph import Exported, export_onnx
 from training.export.images import load_pixels, sample
+from training.export.origin import dataset_card
 from training.export.parity import cam_parity, onnx_parity, torch_logits
 from training.export.reference import golden, reference
 from training.export.served import served_parity
@@ -164,9 +164,8 @@ def _card(
     exported: Exported,
     run_id: str | None,
 ) -> Card:
-    info, weights = dataset.info, model.weights_info
-    forbids = tuple(info["forbids"])
-    licence = str(info.get("licence", ""))
+    weights = model.weights_info
+    learned_from = dataset_card(dataset)
     return Card(
         task=task.name,
         kind=task.kind,
@@ -179,23 +178,15 @@ def _card(
         preprocessing=task.preprocessing.to_dict(),
         preprocessing_digest=task.preprocessing.digest,
         quality=task.quality.to_dict(),
-        dataset=DatasetCard(
-            digest=dataset.digest,
-            test_digest=dataset.test_digest,
-            source=str(info.get("source", "")),
-            licences=(licence,) if licence else (),
-            forbids=forbids,
-            synthetic=bool(info["synthetic"]),
-            counts=info["counts"],
-        ),
+        dataset=learned_from,
         heads=heads,
         weights=WeightsCard(weights.source, weights.licence or "", weights.sha256, weights.forbids),
         outputs=exported.outputs,
         explanation=exported.explanation,
         precisions={"fp32": PrecisionCard(MODEL)},
         metrics=evaluation,
-        licence="; ".join(dict.fromkeys(item for item in (licence, weights.licence) if item)),
-        forbids=tuple(sorted({*forbids, *weights.forbids})),
+        licence="; ".join(dict.fromkeys(item for item in (*learned_from.licences, weights.licence) if item)),
+        forbids=tuple(sorted({*learned_from.forbids, *weights.forbids})),
         intended_use=task.intended_use,
         limits=task.limits,
         references=task.references,

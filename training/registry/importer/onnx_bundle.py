@@ -23,7 +23,6 @@ from serving.core.bundle import (
     REFERENCE,
     Bundle,
     Card,
-    DatasetCard,
     ExplanationCard,
     HeadCard,
     InputCard,
@@ -72,8 +71,9 @@ def card_of(
     run_id: str | None,
 ) -> Card:
     """The card of an imported graph, without its proofs."""
-    info = dataset.info
-    forbids, licence = tuple(info["forbids"]), str(info.get("licence", ""))
+    from training.export.origin import dataset_card
+
+    learned_from = dataset_card(dataset)
     probe = _session(imported.wrapped.data).run(
         list(imported.wrapped.outputs), {"image": np.zeros((1, *task.input_size, 3), np.uint8)}
     )
@@ -90,15 +90,7 @@ def card_of(
         preprocessing=task.preprocessing.to_dict(),
         preprocessing_digest=task.preprocessing.digest,
         quality=task.quality.to_dict(),
-        dataset=DatasetCard(
-            digest=dataset.digest,
-            test_digest=dataset.test_digest,
-            source=str(info.get("source", "")),
-            licences=(licence,) if licence else (),
-            forbids=forbids,
-            synthetic=bool(info["synthetic"]),
-            counts=info["counts"],
-        ),
+        dataset=learned_from,
         heads=heads,
         weights=WeightsCard(
             f"imported: {foreign.weights.name}", foreign.licence, foreign.sha256, foreign.forbids
@@ -107,8 +99,8 @@ def card_of(
         explanation=ExplanationCard("closed-form" if wrapped.maps else "none", reason=wrapped.reason),
         precisions={"fp32": PrecisionCard(MODEL)},
         metrics=evaluation,
-        licence="; ".join(dict.fromkeys(item for item in (licence, foreign.licence) if item)),
-        forbids=tuple(sorted({*forbids, *foreign.forbids})),
+        licence="; ".join(dict.fromkeys(item for item in (*learned_from.licences, foreign.licence) if item)),
+        forbids=tuple(sorted({*learned_from.forbids, *foreign.forbids})),
         intended_use=task.intended_use,
         limits=task.limits,
         references=task.references,
