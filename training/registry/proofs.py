@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serving.core.bundle import Card
-
-PROOFS: Mapping[str, tuple[str, ...]] = {
-    # torch (or the imported original) and ONNX Runtime; Grad-CAM and autograd; the started server and offline
-    "classification": ("onnx", "cam", "served"),
-    "anomaly": ("served",),
-}
+from serving.core.bundle.card import PROOFS
 
 
 def unproved(card: Card) -> list[str]:

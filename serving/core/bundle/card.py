@@ -19,8 +19,13 @@ FORMAT = 1
 
 KINDS = ("classification", "anomaly")
 
-#: What `parity` must hold before a bundle is registered, each with `passed`.
-PROOFS = ("onnx", "cam", "served")
+#: What `parity` must hold before a bundle is registered, each with `passed`, by the kind of model.
+PROOFS: Mapping[str, tuple[str, ...]] = {
+    # torch (or the imported original) and ONNX Runtime; Grad-CAM and autograd; the started server and offline
+    "classification": ("onnx", "cam", "served"),
+    # scores from torch's features and from ONNX Runtime's; the started server and offline
+    "anomaly": ("features", "served"),
+}
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -227,12 +232,12 @@ class Card:
         """Refuse a card whose proofs are incomplete; what registers a bundle calls this.
 
         Raises:
-            ParityError: a check (torch ↔ ONNX, Grad-CAM ↔ autograd, served ↔ offline) is missing or failed.
+            ParityError: one of the kind's ``PROOFS`` is missing or failed.
         """
         found = self.parity
         wrong = [
             name
-            for name in PROOFS
+            for name in PROOFS[self.kind]
             if not (isinstance(found.get(name), Mapping) and found[name].get("passed"))
         ]
         if wrong:

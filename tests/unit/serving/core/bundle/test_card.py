@@ -130,3 +130,11 @@ def test_parity_must_be_whole(plain: dict[str, Any]) -> None:
     ):
         with pytest.raises(ParityError, match=r"no proof of: .*served"):
             Card.from_dict({**plain, "parity": parity}).require_parity()
+
+
+def test_each_kind_has_proofs_of_its_own(plain: dict[str, Any]) -> None:
+    passed = {"passed": True}
+    anomaly = {**plain, "kind": "anomaly"}
+    Card.from_dict({**anomaly, "parity": dict.fromkeys(("features", "served"), passed)}).require_parity()
+    with pytest.raises(ParityError, match="no proof of: features, served"):
+        Card.from_dict({**anomaly, "parity": {"onnx": passed, "cam": passed}}).require_parity()
