@@ -28,26 +28,26 @@ class ScoreRule:
     """One number of an image, in the unit of the distances (squared L2 between unit vectors).
 
     ``percentile``: that percentile of the upsampled, blurred map, as contract S4 scores. ``top_mean``: the
-    mean of the ``count`` largest patch distances, before any upsampling; small defects raise it more.
+    mean of the ``top`` largest patch distances, before any upsampling; small defects raise it more.
     """
 
     kind: str = "percentile"
     percentile: float = 99.0
-    count: int = 3
+    top: int = 3
 
     def __post_init__(self) -> None:
         if self.kind not in ("percentile", "top_mean"):
             raise _wrong(f"there is no score rule {self.kind!r}")
-        if not 0 < self.percentile <= 100 or self.count < 1:
-            raise _wrong(f"the score rule's numbers are {self.percentile:g} and {self.count}")
+        if not 0 <= self.percentile <= 100 or self.top < 1:
+            raise _wrong(f"the score rule's numbers are {self.percentile:g} and {self.top}")
 
     def __call__(self, distances: NDArray[np.float32], map_: NDArray[np.float32]) -> float:
         """Score one image from its patch distances [Ht, Wt] and the map [h, w] made of them."""
         if self.kind == "percentile":
             return float(np.percentile(map_, self.percentile))
         values = distances.ravel()
-        count = min(self.count, values.size)
-        return float(np.partition(values, values.size - count)[-count:].astype(np.float64).mean())
+        top = min(self.top, values.size)
+        return float(np.partition(values, values.size - top)[-top:].astype(np.float64).mean())
 
 
 @dataclass(frozen=True, slots=True)
