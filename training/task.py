@@ -8,7 +8,6 @@ profile and then the caller's overrides are laid over the file before it is read
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ import yaml
 
 from data.errors import TaskError, UsageError
 from data.files import digest_json, sha256_file
+from training.spec.export import ExportSpec
 from training.spec.parts import (
-    METRICS,
     NAME,
-    STEPS,
     CalibrationSpec,
     GateSpec,
     HeadEntry,
@@ -29,8 +27,18 @@ from training.spec.parts import (
     StepSpec,
     WeightsSpec,
 )
-from training.spec.reader import build, coerce, knob, near, plain
+from training.spec.patchcore import PatchCoreSpec
+from training.spec.reader import build, knob, near, plain
 from training.spec.recipe import Augment, Balance, Recipe
+from training.spec.resolve import (
+    check_metrics,
+    check_steps,
+    check_train,
+    heads_of,
+    patchcore_of,
+    preprocessing_of,
+    quality_of,
+)
 
 if TYPE_CHECKING:
     from data.preprocess import Preprocessing
@@ -39,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Augment", "Balance", "HeadSpec", "Recipe", "StepSpec", "Task", "load_task", "task_names"]
 
 TASKS = Path(__file__).resolve().parent / "tasks"
-_VAL_METRICS = ("auc", "kappa", "accuracy", "balanced_accuracy", "nll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class _File:
     name: str
     title: str
     heads: dict[str, HeadEntry]
-    kind: Literal["classification"] = "classification"
+    kind: Literal["classification", "anomaly"] = "classification"
     backbone: str = "tf_efficientnet_lite0"
     weights: WeightsSpec = dataclasses.field(default_factory=WeightsSpec)
     input_size: int | tuple[int, int] = knob(224, "side, or [height, width]", low=16, high=2048)
@@ -58,11 +65,13 @@ class _File:
     train: Recipe = dataclasses.field(default_factory=Recipe)
     calibration: CalibrationSpec = dataclasses.field(default_factory=CalibrationSpec)
     gate: GateSpec = dataclasses.field(default_factory=GateSpec)
+    export: ExportSpec = dataclasses.field(default_factory=ExportSpec)
     steps: dict[str, StepSpec] = dataclasses.field(default_factory=dict)
     profile: str | None = None
     intended_use: str = ""
     limits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    patchcore: PatchCoreSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +90,14 @@ class Task:
     train: Recipe
     calibration: CalibrationSpec
     gate: GateSpec
+    export: ExportSpec
     steps: Mapping[str, StepSpec]
     profile: str | None
     intended_use: str
     limits: tuple[str, ...]
     references: tuple[str, ...]
+    patchcore: PatchCoreSpec | None = None
+    """Of kind ``anomaly`` only, and always there."""
 
     def head(self, name: str) -> HeadSpec:
         """The head of that name."""
@@ -116,6 +128,8 @@ class Task:
         preprocessing.pop("size", None)  # input_size says it already
         written["preprocessing"] = preprocessing
         written["quality"] = self.quality.to_dict()
+        if self.patchcore is None:
+            written.pop("patchcore")  # so that no other task's digest knows of it
         return written
 
     def pinned(self) -> Task:
@@ -142,6 +156,9 @@ class Task:
         """``sha256:<hex>`` over what can change the trained weights, the seed apart."""
         body = self._digested()
         kept = {key: body[key] for key in _MODEL_KEYS}
+        if self.patchcore is not None:  # nothing is fitted by gradient, so that the recipe says nothing
+            del kept["train"]
+            return digest_json({**kept, "patchcore": body["patchcore"]})
         kept["train"] = {key: value for key, value in body["train"].items() if key not in _NOT_THE_MODEL}
         return digest_json(kept)
 
@@ -268,16 +285,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def _resolve(file: _File) -> Task:
     if not NAME.match(file.name):
         raise TaskError(f"`name` is {file.name!r}.", hint="Use lower-case letters, digits and underscores.")
-    heads = _heads(file)
+    heads = heads_of(file.heads)
     size = (file.input_size, file.input_size) if isinstance(file.input_size, int) else file.input_size
-    _check_metrics(file, heads)
-    _check_steps(file)
-    for place in ("scale", "erase_area"):
-        low, high = getattr(file.train.augment, place)
-        if low > high:
-            raise TaskError(
-                f"`train.augment.{place}` is [{low:g}, {high:g}].", hint="Write the smaller first."
-            )
+    check_metrics(file.kind, file.train, file.gate, heads)
+    check_steps(file.steps)
+    check_train(file.train)
     return Task(
         name=file.name,
         title=file.title,
@@ -286,8 +298,8 @@ def _resolve(file: _File) -> Task:
         backbone=file.backbone,
         weights=file.weights,
         input_size=size,
-        preprocessing=_preprocessing(file.preprocessing, size),
-        quality=_quality(file.quality),
+        preprocessing=preprocessing_of(file.preprocessing, size),
+        quality=quality_of(file.quality),
         train=file.train,
         calibration=file.calibration,
         gate=file.gate,
@@ -296,106 +308,6 @@ def _resolve(file: _File) -> Task:
         intended_use=file.intended_use.strip(),
         limits=file.limits,
         references=file.references,
+        export=file.export,
+        patchcore=patchcore_of(file.kind, file.patchcore, heads),
     )
-
-
-def _heads(file: _File) -> tuple[HeadSpec, ...]:
-    if not file.heads:
-        raise TaskError("`heads` is empty.", hint="Name at least one head with its classes.")
-    heads = []
-    for name, entry in file.heads.items():
-        where = f"heads.{name}"
-        if not NAME.match(name):
-            raise TaskError(
-                f"`{where}`: {name!r} is no name.", hint="Use lower-case letters, digits, underscores."
-            )
-        if len(entry.classes) < 2:
-            raise TaskError(f"`{where}.classes` has {len(entry.classes)} classes and needs at least 2.")
-        for label in entry.classes:
-            if not NAME.match(label):
-                raise TaskError(
-                    f"`{where}.classes`: {label!r} is no class name.",
-                    hint="Use lower-case letters, digits and underscores; words for people go to `titles`.",
-                )
-        twice = sorted({label for label in entry.classes if entry.classes.count(label) > 1})
-        if twice:
-            raise TaskError(f"`{where}.classes` holds {twice[0]!r} twice.")
-        if entry.titles and len(entry.titles) != len(entry.classes):
-            raise TaskError(
-                f"`{where}.titles` has {len(entry.titles)} entries for {len(entry.classes)} classes."
-            )
-        heads.append(
-            HeadSpec(name, entry.classes, titles=entry.titles, ordinal=entry.ordinal, weight=entry.weight)
-        )
-    if not any(head.weight > 0 for head in heads):
-        raise TaskError("Every head's `weight` is 0, so nothing would be learned.")
-    return tuple(heads)
-
-
-def _check_metrics(file: _File, heads: Sequence[HeadSpec]) -> None:
-    names = {head.name for head in heads}
-    chosen = file.train.val_metric
-    for place, given, allowed in (
-        ("train.val_metric", chosen if isinstance(chosen, dict) else {chosen: 1.0}, (*_VAL_METRICS, "auto")),
-        ("gate.floors", file.gate.floors, METRICS),
-        ("gate.margin.metric", {file.gate.margin.metric: 0.0}, METRICS),
-    ):
-        for metric in given:
-            head, dot, rest = metric.rpartition(".")
-            if rest not in allowed or (rest == "auto" and (dot or isinstance(chosen, dict))):
-                raise TaskError(f"`{place}`: {metric!r} is no metric.", hint=near(rest, allowed))
-            if dot and head not in names:
-                raise TaskError(f"`{place}`: there is no head {head!r}.", hint=near(head, names))
-
-
-def _check_steps(file: _File) -> None:
-    for name, step in file.steps.items():
-        if name not in {*STEPS, "default"}:
-            raise TaskError(f"`steps.{name}` is no step.", hint=near(name, (*STEPS, "default")))
-        if step.timeout is not None and not re.fullmatch(r"\d+(\.\d+)?[smhd]", step.timeout):
-            raise TaskError(f"`steps.{name}.timeout` is {step.timeout!r}.", hint="Write 90s, 30m or 2h.")
-        for variable, secret in step.secrets.items():
-            if secret.count("/") != 1 or not all(secret.split("/")):
-                raise TaskError(f"`steps.{name}.secrets.{variable}` must be secret/key, not {secret!r}.")
-
-
-def _preprocessing(given: Mapping[str, Any], size: tuple[int, int]) -> Preprocessing:
-    from data.preprocess import Preprocessing
-
-    known = {field.name for field in dataclasses.fields(Preprocessing)} - {"size"}
-    for key in given:
-        if key not in known:
-            meant = "Set `input_size` instead." if key == "size" else near(key, known)
-            raise TaskError(f"`preprocessing.{key}` is not known.", hint=meant)
-    try:
-        return Preprocessing.from_dict({**Preprocessing().to_dict(), "size": list(size), **given})
-    except UsageError as error:
-        raise TaskError(f"`preprocessing`: {error.message}", hint=error.hint) from error
-    except (TypeError, ValueError) as error:
-        raise TaskError(f"`preprocessing`: {error}") from error
-
-
-def _quality(given: str | Mapping[str, Any]) -> QualityProfile:
-    """A profile by name, a file made by ``retiderm data calibrate-quality``, or changes to a profile."""
-    from data.quality.profile import PROFILES, QualityProfile
-
-    try:
-        if isinstance(given, str):
-            if given in PROFILES:
-                return PROFILES[given]
-            path = Path(given)
-            if not path.is_file():
-                raise TaskError(
-                    f"`quality`: {given!r} is no profile and no file.", hint=near(given, PROFILES)
-                )
-            given = coerce(dict[str, Any], yaml.safe_load(path.read_text(encoding="utf-8")), "quality")
-        changes: dict[str, Any] = dict(given)  # type: ignore[arg-type]
-        base = str(changes.pop("base", None) or changes.get("name"))
-        start = PROFILES[base].to_dict() if base in PROFILES else {}
-        return QualityProfile.from_dict({**start, **changes})
-    except TaskError:
-        raise
-    except UsageError as error:
-        raise TaskError(f"`quality`: {error.message}", hint=error.hint) from error
-    except (TypeError, ValueError, KeyError) as error:
-        raise TaskError(f"`quality`: {error!r}") from error
