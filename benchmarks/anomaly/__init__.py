@@ -1,0 +1,1 @@
+"""PatchCore side by side with anomalib's current release: ``python -m benchmarks.anomaly``."""
