@@ -31,6 +31,9 @@ STEPS = (
 #: Metrics that a gate can name; ``kappa`` is the quadratic one. Lower is better for the last two.
 METRICS = ("auc", "accuracy", "balanced_accuracy", "kappa", "nll", "ece")
 
+#: Those of a task of kind ``anomaly``: of images, and where there are masks of pixels and regions.
+ANOMALY_METRICS = ("auc", "accuracy", "balanced_accuracy", "f1", "pixel_auroc", "pro")
+
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:

@@ -46,7 +46,8 @@ def test_the_tasks_that_come_along_are_whole(name: str) -> None:
         assert task.limits
         assert all(head.titles for head in task.heads)
         assert task.gate.floors
-        assert task.step("train").gpu == 1
+        assert (task.patchcore is not None) == (task.kind == "anomaly")
+        assert task.kind == "anomaly" or task.step("train").gpu == 1
         assert task.step("gate") == task.steps["default"]
 
 
@@ -138,7 +139,7 @@ def test_the_order_of_heads_and_the_content_of_a_weights_file_are_in_the_digests
         ({"steps": {"train": {"gpus": 1}}}, "`steps.train.gpus`", "'gpu'"),
         ({"weights": {"licens": "MIT"}}, "`weights.licens`", "'licence'"),
         ({"heads": {"kind": {"classes": ["a", "b"], "ordnal": True}}}, "`heads.kind.ordnal`", "'ordinal'"),
-        ({"kind": "anomaly"}, "`kind`", "classification"),
+        ({"kind": "anomoly"}, "`kind`", "'anomaly'"),
     ],
 )
 def test_a_wrong_word_is_named_with_its_place_and_with_what_was_meant(
