@@ -95,12 +95,17 @@ def export_onnx(model: Classifier, size: tuple[int, int], path: Path, *, explain
     with torch.no_grad():
         shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, graph(example), strict=True)}
     with atomic_path(path) as temporary:
-        _export(graph, example, names, temporary)
+        write_onnx(graph, example, names, temporary, model.backbone_name)
     method = "none" if reason else ("closed-form" if model.closed_form else "vjp")
     return Exported(path, shapes, ExplanationCard(method, reason=reason))
 
 
-def _export(graph: Graph, example: Tensor, names: list[str], path: Path) -> None:
+def write_onnx(graph: nn.Module, example: Tensor, names: list[str], path: Path, what: str) -> None:
+    """Write ``graph`` as checked ONNX with any number of images; ``example`` is a batch, at best of two.
+
+    Raises:
+        ParityError: torch or ONNX can't take it; ``what`` names it.
+    """
     import onnx
 
     try:
@@ -123,7 +128,7 @@ def _export(graph: Graph, example: Tensor, names: list[str], path: Path) -> None
     except Exception as error:  # the exporter wraps whatever went wrong in classes of its own
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ParityError(
-            f"{graph.model.backbone_name} can't be exported as ONNX: {first}",
+            f"{what} can't be exported as ONNX: {first}",
             hint="Choose a backbone that torch.onnx can export, such as resnet50.",
         ) from error
     path.write_bytes(model.SerializeToString())
