@@ -41,12 +41,13 @@ _REDUCED = {
 
 
 def decode(
-    data: bytes, limits: DecodeLimits | None = None, *, min_side: int | None = None
+    data: bytes, limits: DecodeLimits | None = None, *, min_side: int | None = None, upright: bool = True
 ) -> NDArray[np.uint8]:
     """Decode to RGB ``[H, W, 3]``, upright.
 
     ``min_side`` lets a JPEG be decoded at a half, a quarter or an eighth of its size (several times faster)
-    as long as its shorter side stays at least that long; other formats ignore it.
+    as long as its shorter side stays at least that long; other formats ignore it. Without ``upright`` the
+    pixels stay as they are stored, whatever the EXIF orientation says (a TIFF is turned all the same).
 
     Raises ``ImageTooLarge``, ``NotAnImage`` or ``ImageDamaged``, and nothing else whatever the bytes are.
     """
@@ -63,6 +64,8 @@ def decode(
         flags = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH
     else:
         flags = cv2.IMREAD_COLOR_RGB
+    if not upright:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

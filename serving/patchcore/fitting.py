@@ -1,0 +1,76 @@
+"""From a fit's embeddings to a memory: a first one, or one that joins the memory that there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.core.patchcore.coreset import coreset_size, select
+from serving.core.patchcore.extractor import ExtractorCard
+from serving.core.patchcore.memory import DISTANCE, Memory, MemoryInfo, unit
+from serving.patchcore.desk import Deadline
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A new memory and what ``/fit_ok`` says of it. ``bound``: of an incremental fit, see docs/s4.md."""
+
+    memory: Memory
+    requested: float
+    n_embeddings: int
+    bound: float | None = None
+
+    def answer(self) -> dict[str, Any]:
+        """The answer to ``/fit_ok``."""
+        size = len(self.memory.emb)
+        plain: dict[str, Any] = {
+            "n_embeddings": self.n_embeddings,
+            "coreset_size": size,
+            "token_shape": list(self.memory.grid),
+            "coreset_rate_requested": self.requested,
+            "coreset_rate_applied": size / self.n_embeddings,
+        }
+        if self.bound is not None:
+            plain["cover_radius_bound"] = self.bound
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Fitter:
+    """How memories are made: by which extractor, at which rate, within how much memory."""
+
+    card: ExtractorCard
+    memory_bytes: int
+
+    def first(self, embeddings: NDArray[np.float32], rate: float, images: int, deadline: Deadline) -> Fitted:
+        """A memory of nothing but these embeddings [n, D]."""
+        count = coreset_size(len(embeddings), rate)
+        chosen = select(
+            embeddings,
+            count,
+            seed=_SEED,
+            progress=lambda _done, _all: deadline.check(),
+            memory_bytes=self.memory_bytes,
+        )
+        memory = Memory(
+            unit(embeddings[chosen.indices]),
+            *self.card.grid,
+            MemoryInfo(
+                extractor=self.card.backbone,
+                extractor_digest=self.card.digest,
+                input_size=self.card.input_size,
+                coreset_rate=rate,
+                coreset_rate_applied=count / len(embeddings),
+                count_images=images,
+                n_embeddings=len(embeddings),
+                radius=chosen.radius,
+                seed=_SEED,
+                distance=DISTANCE,
+            ),
+        )
+        return Fitted(memory, rate, len(embeddings))
