@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data.errors import BundleError
 from serving.core.bundle.codec import from_plain, to_plain
+from serving.core.patchcore.score import image_score
 
 #: Where a card holds the settings: ``card.extra[KEY]``.
 KEY = "patchcore"
@@ -41,10 +42,14 @@ class ScoreRule:
         if not 0 <= self.percentile <= 100 or self.top < 1:
             raise _wrong(f"the score rule's numbers are {self.percentile:g} and {self.top}")
 
-    def __call__(self, distances: NDArray[np.float32], map_: NDArray[np.float32]) -> float:
-        """Score one image from its patch distances [Ht, Wt] and the map [h, w] made of them."""
+    def __call__(self, distances: NDArray[np.float32], map_: NDArray[np.float32] | None) -> float:
+        """Score one image from its patch distances [Ht, Wt] and the map [h, w] made of them.
+
+        ``top_mean`` needs no map.
+        """
         if self.kind == "percentile":
-            return float(np.percentile(map_, self.percentile))
+            assert map_ is not None
+            return image_score(map_, np.ones(map_.shape, bool), self.percentile)
         values = distances.ravel()
         top = min(self.top, values.size)
         return float(np.partition(values, values.size - top)[-top:].astype(np.float64).mean())
@@ -54,15 +59,15 @@ class ScoreRule:
 class Settings:
     """What serving an anomaly bundle needs beside its files. ``card.extra["patchcore"]`` holds it as JSON.
 
-    ``grid`` is (Ht, Wt), the patches of an image; ``dim`` their length. ``min_area_px`` is the smallest
-    region that is told, in pixels of the model's input. ``memory`` says how the memory was made: for people.
+    ``grid`` is (Ht, Wt), the patches of an image; ``dim`` their length; ``blur_sigma`` is in pixels of the
+    model's input. ``memory`` says how the memory was made: for people. Threshold and smallest region are in
+    ``calib.json``.
     """
 
     grid: tuple[int, int]
     dim: int
     score: ScoreRule = ScoreRule()
     blur_sigma: float = 1.0
-    min_area_px: float = 1.0
     memory: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
