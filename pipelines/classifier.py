@@ -4,7 +4,8 @@
 task asks of a cluster (resources, GPU, secrets, retries) and compiles it to YAML for Kubeflow.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -19,6 +20,9 @@ from components.promote import promote
 from components.register import register
 from components.train import train
 from components.validate import validate
+from pipelines.shape import NEVER_CACHED, Configure, Placing, Shape
+
+__all__ = ["NEVER_CACHED", "SHAPE", "STEPS", "build"]
 
 #: In order. The last four change the world outside the run, so they are never cached.
 STEPS = (
@@ -33,24 +37,14 @@ STEPS = (
     "promote",
     "deploy",
 )
-NEVER_CACHED = frozenset({"register", "gate", "promote", "deploy"})
 
-#: What to do to a step's task after it is made, by the step's name: resources, secrets and so on.
-Configure = Callable[[str, Any], None]
+#: What the weights depend on.
+_RECIPE = ("name", "title", "heads", "backbone", "weights", "input_size", "preprocessing", "train")
 
 
 def build(configure: Configure | None = None, *, name: str = "classifier", fresh: bool = False) -> Any:
-    """The pipeline, each of its tasks handed to ``configure``.
-
-    ``fresh`` never takes the dataset from the cache: a recurring run must look at its source each time.
-    """
-
-    def placed(step: str, task: Any) -> Any:
-        if step in NEVER_CACHED or (fresh and step == "ingest"):
-            task.set_caching_options(False)
-        if configure is not None:
-            configure(step, task)
-        return task
+    """The pipeline, each of its tasks handed to ``configure``; ``fresh`` as in :class:`Placing`."""
+    placed = Placing(configure, fresh=fresh)
 
     def pipeline(
         task_name: str,
@@ -126,3 +120,11 @@ def build(configure: Configure | None = None, *, name: str = "classifier", fresh
             placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
 
     return dsl.pipeline(pipeline, name=name, description=f"{', '.join(STEPS)}.")
+
+
+def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Training gets only what the weights depend on: another floor of the gate is no new training."""
+    return {"recipe": json.dumps({key: body[key] for key in _RECIPE})}
+
+
+SHAPE = Shape("classifier", STEPS, build, _arguments, run_step="train", judged_step="calibrate")

@@ -79,12 +79,13 @@ def configure(task: Any, spec: StepSpec, place: Place) -> None:
 
 
 def pipeline(task: Task, place: Place | None = None, *, fresh: bool = False) -> Any:
-    """The classifier pipeline as a cluster runs this task."""
-    from pipelines.classifier import build
+    """The task's pipeline as a cluster runs it."""
+    from pipelines.shape import shape_of
 
-    return build(
+    shape = shape_of(task)
+    return shape.build(
         lambda step, made: configure(made, task.step(step), place or Place()),
-        name=f"classifier-{task.name.replace('_', '-')}",
+        name=f"{shape.name}-{task.name.replace('_', '-')}",
         fresh=fresh,
     )
 

@@ -67,16 +67,26 @@ def _below(folder: Path) -> tuple[list[Path], list[str]]:
     return files, links
 
 
-def code_digests() -> dict[str, str]:
-    """The pipeline's three code inputs: what makes datasets, what fits models, what makes bundles of them.
+#: Parts of ``training`` that no model of a kind depends on; and what it depends on beside ``training``.
+_NOT_THE_MODEL = {
+    "classification": ("registry", "export", "evaluate", "patchcore"),
+    "anomaly": ("registry", "export", "evaluate"),
+}
+_THE_MODEL_TOO = {"classification": (), "anomaly": ("serving/core",)}
 
-    They are told apart so that a change in the registry or the export doesn't cost a training.
+
+def code_digests(kind: str = "classification") -> dict[str, str]:
+    """A pipeline's three code inputs: what makes datasets, what makes models, what makes bundles of them.
+
+    They are told apart so that a change in the registry or the export doesn't cost a training, nor a change
+    for one kind of model the other's.
     """
     data = code_digest("data")
-    fitting = _digest("training", leave_out=("registry", "export", "evaluate"))
+    fitting = _digest("training", leave_out=_NOT_THE_MODEL[kind])
+    more = [_digest(package) for package in _THE_MODEL_TOO[kind]]
     return {
         "data_code": data,
-        "model_code": digest_json([data, fitting]),
+        "model_code": digest_json([data, fitting, *more]),
         "bundle_code": digest_json(
             [data, code_digest("training"), code_digest("serving"), code_digest("components")]
         ),
@@ -88,7 +98,7 @@ def whole_code_digest() -> str:
     return code_digest(*_PACKAGES)
 
 
-def _digest(package: str, *, leave_out: tuple[str, ...]) -> str:
+def _digest(package: str, *, leave_out: tuple[str, ...] = ()) -> str:
     root = Path(__file__).resolve().parent.parent / package
     found = {
         path.relative_to(root).as_posix(): sha256_file(path)

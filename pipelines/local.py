@@ -58,9 +58,9 @@ def new_run_id(task: str, now: datetime) -> str:
 
 
 def run(request: Request, view: RunView) -> RunRecord:
-    """Run the classifier pipeline here. Failures are in the record, not raised."""
-    from pipelines.classifier import build
+    """Run the task's pipeline here. Failures are in the record, not raised."""
     from pipelines.fingerprint import source_digest
+    from pipelines.shape import shape_of
 
     now = datetime.now(UTC)
     run_id = new_run_id(request.task.name, now)
@@ -75,7 +75,7 @@ def run(request: Request, view: RunView) -> RunRecord:
         try:
             with _interruptible():
                 execute(
-                    build(),
+                    shape_of(request.task).build(),
                     arguments,
                     recorder,
                     folder / "artifacts",

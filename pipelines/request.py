@@ -13,8 +13,6 @@ from data.errors import SourceError
 if TYPE_CHECKING:
     from training.task import Task
 
-_RECIPE = ("name", "title", "heads", "backbone", "weights", "input_size", "preprocessing", "train")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -41,23 +39,25 @@ class Request:
             "seed": self.seed,
             "promotes": self.promote,
             "actor": self.actor or user(),
-            **code_digests(),
+            **code_digests(self.task.kind),
         }
 
 
-def task_arguments(task: Task) -> dict[str, str]:
+def task_arguments(task: Task) -> dict[str, Any]:
     """What the pipeline is told of a task.
 
-    Ingest gets the heads and the quality profile alone, and training only what the weights depend on: another
-    recipe is no new dataset, and another floor of the gate no new training. A file of weights goes along by
-    its SHA-256, so that another content is another training. Keys stay in the task's order, since that of the
-    heads is the order of the logits.
+    Ingest gets the heads and the quality profile alone, so that another recipe is no new dataset; the rest is
+    the pipeline's own cut (:class:`pipelines.shape.Shape`). A file of weights goes along by its SHA-256, so
+    that another content is another training. Keys stay in the task's order, since that of the heads is the
+    order of the logits.
     """
+    from pipelines.shape import shape_of
+
     body = task.pinned().to_dict()
     return {
         "task_name": task.name,
         "task": json.dumps(body),
-        "recipe": json.dumps({key: body[key] for key in _RECIPE}),
+        **shape_of(task).arguments(body),
         "heads": json.dumps({head.name: list(head.classes) for head in task.heads}),
         "quality": json.dumps(task.quality.to_dict(), sort_keys=True),
     }

@@ -59,22 +59,24 @@ def compile_(
     from pipelines.cluster import Place, write_yaml
     from pipelines.fingerprint import code_digests
     from pipelines.request import task_arguments
+    from pipelines.shape import shape_of
     from training.task import load_task, parse_settings, task_names
 
     for name in tasks or task_names():
         task = load_task(name, profile=profile, overrides=parse_settings(settings or []))
+        shape = shape_of(task)
         defaults = {
             **task_arguments(task),
             "source_digest": "",
             "split": "",
-            "seed": task.train.seed,
+            "seed": shape.seed(task),
             "promotes": True,
             "actor": "kubeflow",
-            **code_digests(),
+            **code_digests(task.kind),
         }
         path = write_yaml(
             task,
-            out / f"classifier-{task.name}.yaml",
+            out / f"{shape.name}-{task.name}.yaml",
             Place(pairs(environment or []), home_claim),
             fresh=True,
             parameters=defaults,
@@ -117,6 +119,7 @@ def submit(
     from pipelines.cluster import Place
     from pipelines.fingerprint import source_digest
     from pipelines.request import Request, resolve
+    from pipelines.shape import shape_of
     from pipelines.submit import Cluster
     from pipelines.submit import submit as send
 
@@ -126,7 +129,7 @@ def submit(
     request = Request(
         resolved,
         data,
-        seed=resolved.train.seed if seed is None else seed,
+        seed=shape_of(resolved).seed(resolved) if seed is None else seed,
         split=split,
         overrides=overrides,
         promote=promote,

@@ -60,8 +60,9 @@ def run(
 ) -> None:
     """Train, check, register and promote a model from a source of images.
 
-    Ten steps: ingest, validate, train, evaluate, calibrate, export, register, gate, promote, deploy. What is
-    finished is kept: the same command again, after a kill too, goes on where it was.
+    A classifier in ten steps: ingest, validate, train, evaluate, calibrate, export, register, gate, promote,
+    deploy. A task of kind anomaly has features and coreset in place of train. What is finished is kept: the
+    same command again, after a kill too, goes on where it was.
 
     Exits 0 when the gate accepts and when it refuses (a refusal is a result), 1 when a step fails.
     """
@@ -70,6 +71,7 @@ def run(
     from pipelines.outcome import show
     from pipelines.request import Request, overrides_of, resolve
     from pipelines.result import write
+    from pipelines.shape import shape_of
     from pipelines.view import RunView
     from training.task import load_task
 
@@ -87,7 +89,7 @@ def run(
     request = Request(
         task=resolved,
         source=data,
-        seed=resolved.train.seed if seed is None else seed,
+        seed=shape_of(resolved).seed(resolved) if seed is None else seed,
         split=split,
         overrides=overrides,
         cache=cache,
@@ -96,7 +98,7 @@ def run(
     if unseen is not None:
         write(not_begun(request, unseen), json_out)
         raise StepFailed(unseen.message, step="ingest", hint=unseen.hint) from unseen
-    with RunView(steps=10, quiet=quiet) as view:
+    with RunView(steps=len(shape_of(resolved).steps), quiet=quiet) as view:
         view.header(f"{resolved.name} from {data}")
         record = run_pipeline(request, view)
         outcome: dict[str, Any] = write(record, json_out)
