@@ -69,7 +69,7 @@ def _below(folder: Path) -> tuple[list[Path], list[str]]:
 
 #: Parts of ``training`` that no model of a kind depends on; and what it depends on beside ``training``.
 _NOT_THE_MODEL = {
-    "classification": ("registry", "export", "evaluate", "patchcore"),
+    "classification": ("calibrate.py", "registry", "export", "evaluate", "patchcore"),
     "anomaly": ("registry", "export", "evaluate"),
 }
 _THE_MODEL_TOO = {"classification": (), "anomaly": ("serving/core",)}

@@ -99,6 +99,12 @@ class CalibrationSpec:
     bias: Literal["never", "auto", "always"] = knob(
         "never", "a shift a class beside the temperature; auto: where held-out NLL clearly falls"
     )
+    bias_strength: float = knob(
+        1.0,
+        "how far the shift goes to true frequencies; below 1, labels keep leaning to rare classes",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,29 @@ def test_a_bias_needs_evidence_and_can_be_forbidden() -> None:
     assert calibrate(*few, bias="always").bias is not None
 
 
+def test_half_a_bias_goes_half_the_way() -> None:
+    shift = (1.0, -1.0, 0.0, 0.5, -0.5)
+    logits, labels = drawn(6000, 1, shift=shift)
+    half = calibrate(logits, labels, bias="auto", bias_strength=0.5)
+    whole = calibrate(logits, labels, bias="auto")
+    assert half.bias is not None
+    np.testing.assert_allclose(half.bias, np.asarray(whole.bias) / 2)
+    assert whole.nll_after < half.nll_after < calibrate(logits, labels).nll_after
+
+    def moved(found: HeadCalibration) -> int:
+        return int((calibrated(logits, found.temperature, found.bias).argmax(1) != logits.argmax(1)).sum())
+
+    assert 0 < moved(half) < moved(whole)
+
+
+def test_a_temperature_needs_evidence() -> None:
+    spared = [calibrate(*drawn(80, seed)) for seed in range(40)]
+    alone = [found for found in spared if found.temperature == 1.0]
+    assert len(alone) > 20
+    assert all(any("No temperature" in note for note in found.notes) for found in alone)
+    assert all(calibrate(*drawn(80, seed, stretch=4.0)).temperature > 2 for seed in range(10))
+
+
 def test_a_calibrated_model_is_left_nearly_alone() -> None:
     found = calibrate(*drawn(4000, 4))
     assert found.temperature == pytest.approx(1.0, abs=0.08)
@@ -233,7 +256,8 @@ def test_every_head_of_a_task_is_calibrated_on_its_own_logits() -> None:
     one, two = drawn(300, 12, classes=3, stretch=2.0), drawn(300, 13, classes=4)
     heads = (HeadSpec("first", tuple("abc")), HeadSpec("second", tuple("wxyz")))
     task = SimpleNamespace(
-        heads=heads, calibration=SimpleNamespace(coverage=0.8, uncertain_error=0.3, bias="never")
+        heads=heads,
+        calibration=SimpleNamespace(coverage=0.8, uncertain_error=0.3, bias="never", bias_strength=1.0),
     )
     predictions = SimpleNamespace(
         ids=np.arange(300), logits=np.hstack([one[0], two[0]]), labels={"first": one[1], "second": two[1]}
