@@ -35,7 +35,7 @@ MEASURE_SIDE = 448
 # ``center`` scales and then cuts. Of a strip a pixel high (a file of 100 bytes) that would make gigabytes to
 # throw away: where the scaled picture is more than this many times the result, the cut comes first. Every
 # picture less drawn out than that keeps the pixels that it always had, so this raised no version.
-_MOST_SCALED = 4
+MOST_SCALED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _fit(rgb: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> NDArray[np.
     ratios = (to_height / height, to_width / width)
     scale = min(ratios) if fit == "letterbox" else max(ratios)
     new = (max(1, round(height * scale)), max(1, round(width * scale)))
-    if fit == "center" and new[0] * new[1] > _MOST_SCALED * to_height * to_width:
+    if fit == "center" and new[0] * new[1] > MOST_SCALED * to_height * to_width:
         return resize(_middle(rgb, round(to_height / scale), round(to_width / scale)), size)
     resized = resize(rgb, new)
     if fit == "letterbox":

@@ -1,4 +1,4 @@
-"""A class's map as colours over the image that the model saw."""
+"""A model's map as colours over the image that it saw."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def overlay(pixels: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.u
     if not np.isfinite(peak) or peak <= 0:
         return pixels
     heat = cv2.resize(np.ascontiguousarray(cam) / peak, (width, height), interpolation=cv2.INTER_CUBIC)
-    heat = np.clip(heat, 0.0, 1.0, out=heat)
+    np.clip(heat, 0.0, 1.0, out=heat)
+    return coloured(pixels, heat.astype(np.float32, copy=False))
+
+
+def coloured(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colour ``heat`` [H, W], 0 to 1, over ``pixels`` uint8 RGB [H, W, 3]: what is hotter is covered more."""
     colours = cv2.cvtColor(
         cv2.applyColorMap(cv2.convertScaleAbs(heat, alpha=255), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB
     )

@@ -1,10 +1,9 @@
-"""Who answers, and with which classes. Apart from the rest, so that a predictor needs no image library."""
+"""Who answers. Apart from the rest, so that a predictor needs no image library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.core.bundle import HeadCard
 from serving.source import Served
 
 
@@ -30,8 +29,3 @@ class ModelInfo:
             "digest": self.digest,
             "precision": self.precision,
         }
-
-
-def classes_of(heads: tuple[HeadCard, ...]) -> dict[str, list[str]]:
-    """Class names by head, as metadata carries them."""
-    return {head.name: list(head.classes) for head in heads}

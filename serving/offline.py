@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.errors import ImageError, UsageError
-from serving.answer import HeadResult, ImageAnswer, unexplained
+from serving.answer import ImageAnswer
 from serving.engine import load_engine
-from serving.explain import overlay_png
 from serving.identity import ModelInfo
 from serving.preparing import load_recipe
 from serving.source import Served, open_source
@@ -42,16 +41,15 @@ def answer(served: Served, data: bytes, *, explain: bool = False, precision: str
     prepared = recipe.prepare(data)
     if isinstance(prepared, ImageError):
         raise prepared
-    model = ModelInfo.of(served, engine.runtime.precision)
+    model = ModelInfo.of(served, engine.precision)
     if not prepared.gradable:
         return ImageAnswer(model, verdict=prepared.verdict)
-    answers = engine.answer(prepared.pixels[None], explain=explain)
-    heads = {head.name: HeadResult.first(head.classes, answers[head.name]) for head in recipe.card.heads}
-    cam = next(iter(heads.values())).cam
+    (result,) = engine.answer(prepared.pixels[None], explain=explain).results()
+    where = prepared.placement
     return ImageAnswer(
         model,
         verdict=prepared.verdict,
-        heads=heads,
-        overlay=None if cam is None else overlay_png(prepared.pixels, cam),
-        unexplained=unexplained(recipe.card) if explain else None,
+        result=result.placed(where) if where is not None else result,
+        overlay=result.overlay(prepared.pixels),
+        unexplained=recipe.kind.explanation(recipe.card).unavailable if explain else None,
     )

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import ImageDamaged, ImageError
-from data.image import DecodeLimits
+from data.image import DecodeLimits, read_header
+from data.placement import Placement, placement
 from data.preprocess import Preprocessing
 from data.quality import QualityProfile, QualityVerdict, prepare
 from serving.core.bundle import Card
+from serving.kinds import Kind, kind_of
+from serving.kinds.base import Form
 from serving.source import Served
 
 _LOG = logging.getLogger("retiderm.serving")
@@ -23,10 +26,14 @@ _UNCHECKED = QualityVerdict("gradable", ("not_checked",), {})
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An image that was decoded. ``pixels`` uint8 [H, W, 3]; only a gradable one goes to the model."""
+    """An image that was decoded. ``pixels`` uint8 [H, W, 3]; only a gradable one goes to the model.
+
+    ``placement`` is where they lie in the photograph, for models whose answers name places.
+    """
 
     pixels: NDArray[np.uint8]
     verdict: QualityVerdict
+    placement: Placement | None = None
 
     @property
     def gradable(self) -> bool:
@@ -40,6 +47,8 @@ class Recipe:
 
     served: Served
     card: Card
+    kind: Kind
+    form: Form
     preprocessing: Preprocessing
     profile: QualityProfile | None
 
@@ -56,7 +65,11 @@ class Recipe:
                 "The image can't be prepared: its shape or size can't be worked on.",
                 hint="Send the photograph as the camera made it.",
             )
-        return Ready(prepared.pixels, prepared.verdict or _UNCHECKED)
+        where = None
+        if self.kind.locates:
+            header = read_header(data, limits)
+            where = placement(self.preprocessing, prepared.decoded, prepared.field, header)
+        return Ready(prepared.pixels, prepared.verdict or _UNCHECKED, where)
 
 
 def load_recipe(served: Served) -> Recipe:
@@ -65,6 +78,8 @@ def load_recipe(served: Served) -> Recipe:
     Raises:
         BundleError, IntegrityError: the card isn't the one that was meant.
     """
-    card = served.open(verify=False).card
+    bundle = served.open(verify=False)
+    card, kind = bundle.card, kind_of(bundle.card.kind)
     profile = QualityProfile.from_dict(card.quality) if card.quality else None
-    return Recipe(served, card, Preprocessing.from_dict(card.preprocessing), profile)
+    preprocessing = Preprocessing.from_dict(card.preprocessing)
+    return Recipe(served, card, kind, kind.form(bundle), preprocessing, profile)

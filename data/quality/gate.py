@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data.field import find_field
+from data.field import Field, find_field
 from data.image import DecodeLimits
 from data.preprocess import Preprocessing
 from data.quality.measure import Measures, measure
@@ -32,10 +32,16 @@ class QualityVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model's input ``uint8 [H, W, 3]`` and the verdict on its photograph (None without a profile)."""
+    """A model's input ``uint8 [H, W, 3]`` and the verdict on its photograph (None without a profile).
+
+    ``decoded`` is (height, width) of the pixels that it was made of, and ``field`` the field of view in them
+    where one was looked for: what ``data.placement`` needs.
+    """
 
     pixels: NDArray[np.uint8]
     verdict: QualityVerdict | None
+    decoded: tuple[int, int]
+    field: Field | None
 
 
 def assess(rgb: NDArray[np.uint8], profile: QualityProfile) -> QualityVerdict:
@@ -79,4 +85,4 @@ def prepare(
     wanted = preprocessing.crop == "fundus" or (profile is not None and profile.field != "none")
     field = find_field(rgb) if wanted else None
     verdict = judge(measure(rgb, profile, field=field), profile) if profile is not None else None
-    return Prepared(preprocessing(rgb, field=field), verdict)
+    return Prepared(preprocessing(rgb, field=field), verdict, (rgb.shape[0], rgb.shape[1]), field)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.errors import RequestError
 from serving.engine import Engine
-from serving.identity import ModelInfo, classes_of
+from serving.identity import ModelInfo
 from serving.kserve_ext.errors import PreprocessingMismatch, TooLarge
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import Outputs, only_input, parameters, read_uint8
@@ -19,21 +18,21 @@ from serving.metrics import REQUESTS, step
 
 
 class PredictorModel(Model):  # type: ignore[misc]
-    """Answers ``image`` UINT8 [N, H, W, 3] with each head's decisions, and its map when ``explain`` is true.
+    """Answers ``image`` UINT8 [N, H, W, 3] with its kind's tensors, and maps when ``explain`` is true.
 
-    Outputs, per head: ``<head>.probabilities`` FP32 [N, C], ``.label`` INT64 [N], ``.uncertain`` BOOL [N],
-    ``.set`` BOOL [N, C], and on demand ``.cam`` FP32 [N, h, w], the map of the label's class.
+    ``docs/serving.md`` lists the outputs of each kind.
     """
 
     def __init__(self, engine: Engine, gate: Gate, workers: Workers, max_batch: int) -> None:
         super().__init__(engine.served.task)
         self._engine, self._gate, self._workers, self._max_batch = engine, gate, workers, max_batch
         card = engine.card
-        self.info = ModelInfo.of(engine.served, engine.runtime.precision)
+        self._form = engine.form
+        self.info = ModelInfo.of(engine.served, engine.precision)
         self._parameters = {
             **self.info.to_dict(),
             "preprocessing_digest": card.preprocessing_digest,
-            "classes": json.dumps(classes_of(card.heads)),
+            **self._form.parameters(),
         }
         self.ready = True  # an Engine exists only after its golden answers were right
 
@@ -95,16 +94,9 @@ class PredictorModel(Model):  # type: ignore[misc]
 
     def _answer(self, images: NDArray[np.uint8], explain: bool) -> Outputs:
         with step(self.name, "inference"):
-            answers = self._engine.answer(images, explain=explain)
+            batch = self._engine.answer(images, explain=explain)
         outputs = Outputs()
-        for head, answer in answers.items():
-            decision = answer.decision
-            outputs.array(f"{head}.probabilities", decision.probabilities)
-            outputs.array(f"{head}.label", decision.label.astype(np.int64))
-            outputs.array(f"{head}.uncertain", decision.uncertain)
-            outputs.array(f"{head}.set", decision.set)
-            if answer.cam is not None:
-                outputs.array(f"{head}.cam", answer.cam)
+        batch.put(outputs)
         return outputs
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -114,16 +106,7 @@ class PredictorModel(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """V2 metadata."""
-        types = []
-        for head in self._engine.card.heads:
-            count = len(head.classes)
-            types += [
-                {"name": f"{head.name}.probabilities", "datatype": "FP32", "shape": [-1, count]},
-                {"name": f"{head.name}.label", "datatype": "INT64", "shape": [-1]},
-                {"name": f"{head.name}.uncertain", "datatype": "BOOL", "shape": [-1]},
-                {"name": f"{head.name}.set", "datatype": "BOOL", "shape": [-1, count]},
-            ]
-        return types
+        return self._form.tensor_types()
 
     def describe(self) -> dict[str, Any]:
         """What the metadata says beyond tensors."""
@@ -132,6 +115,6 @@ class PredictorModel(Model):  # type: ignore[misc]
             **self.info.to_dict(),
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
-            "classes": classes_of(card.heads),
-            "runtime": self._engine.runtime.name,
+            **self._form.describe(),
+            **self._engine.describe(),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from kserve import InferRequest, Model
 
 from data.errors import ImageError
 from data.image import DecodeLimits
-from serving.answer import HeadResult, ImageAnswer, unexplained
-from serving.explain import overlay_png
-from serving.identity import ModelInfo, classes_of
+from serving.answer import ImageAnswer
+from serving.identity import ModelInfo
+from serving.kinds.base import Explanation, Form, Result
 from serving.kserve_ext.errors import NoneDecodable, PreprocessingMismatch, Unavailable
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import from_base64
@@ -104,7 +104,7 @@ class TransformerModel(Model):  # type: ignore[misc]
                     if wire == "v1"
                     else from_v2(payload, max_batch=most)
                 )
-                answers, classes, recipe = await self._answer(question)
+                answers, form, recipe = await self._answer(question)
         except Exception as error:
             REQUESTS.labels(self.name, wire, getattr(error, "code", "internal")).inc()
             raise
@@ -113,26 +113,24 @@ class TransformerModel(Model):  # type: ignore[misc]
         if wire == "v1":
             return {"predictions": [answer.to_dict() for answer in answers]}
         mode = question.explain[0]
-        outputs = tensors(answers, classes, explain=mode, map_shape=_map_shape(recipe))
+        shown = _explanation(recipe)
+        outputs = tensors(answers, form, explain=mode, map_shape=shown.map_shape)
         model = answers[0].model
         return outputs.respond(
             payload,
             version=model.version,
-            parameters=response_parameters(model, classes, unexplained(recipe.card) if mode else None),
+            parameters=response_parameters(model, form, shown.unavailable if mode else None),
         )
 
-    async def _answer(
-        self, question: Question
-    ) -> tuple[list[ImageAnswer], Mapping[str, Sequence[str]], Recipe]:
+    async def _answer(self, question: Question) -> tuple[list[ImageAnswer], Form, Recipe]:
         recipe, ready, upstream = await self._ask_until_matched(question)
-        classes: Mapping[str, Sequence[str]] = classes_of(recipe.card.heads)
+        form = recipe.form
         model = self._identity(recipe)
-        results: list[Mapping[str, HeadResult]] = []
+        results: Sequence[Result] = ()
         if upstream is not None:
-            model, results = upstream.model, list(upstream.images)
-            classes = {name: head.classes for name, head in results[0].items()}
+            model, form, results = upstream.model, upstream.form, upstream.images
         answers = await self._explained(question, recipe, ready, results, model)
-        return answers, classes, recipe
+        return answers, form, recipe
 
     async def _ask_until_matched(
         self, question: Question
@@ -176,30 +174,31 @@ class TransformerModel(Model):  # type: ignore[misc]
         question: Question,
         recipe: Recipe,
         prepared: Sequence[Ready | ImageError],
-        results: Sequence[Mapping[str, HeadResult]],
+        results: Sequence[Result],
         model: ModelInfo,
     ) -> list[ImageAnswer]:
-        why = unexplained(recipe.card)
+        why = _explanation(recipe).unavailable
         following = iter(results)
         answers = []
         for item, mode in zip(prepared, question.explain, strict=True):
             if isinstance(item, ImageError):
                 answers.append(ImageAnswer(model, error=item))
                 continue
-            heads = next(following) if item.gradable else {}
-            cam = next(iter(heads.values())).cam if heads else None
-            picture = None
-            if cam is not None and mode == "overlay":
+            if not item.gradable:
+                answers.append(ImageAnswer(model, verdict=item.verdict))
+                continue
+            result, picture = next(following), None
+            if result.map is not None and mode == "overlay":
                 with step(self.name, "overlay"):
-                    picture = await self._shared.workers.run(overlay_png, item.pixels, cam)
+                    picture = await self._shared.workers.run(result.overlay, item.pixels)
             answers.append(
                 ImageAnswer(
                     model,
                     verdict=item.verdict,
-                    heads=heads,
+                    result=result.placed(item.placement) if item.placement is not None else result,
                     overlay=picture,
-                    map=cam if mode == "map" else None,
-                    unexplained=why if mode and heads else None,
+                    map=result.map if mode == "map" else None,
+                    unexplained=why if mode else None,
                 )
             )
         return answers
@@ -211,9 +210,9 @@ class TransformerModel(Model):  # type: ignore[misc]
         for answer in answers:
             verdict = answer.error.code if answer.error else answer.verdict.verdict if answer.verdict else ""
             VERDICTS.labels(self.name, verdict).inc()
-            for head, result in answer.heads.items():
-                CLASSES.labels(self.name, answer.model.version, head, result.classes[result.label]).inc()
-                if result.uncertain:
+            for head, label, uncertain in answer.result.counts() if answer.result is not None else ():
+                CLASSES.labels(self.name, answer.model.version, head, label).inc()
+                if uncertain:
                     UNCERTAIN.labels(self.name, head).inc()
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -223,15 +222,7 @@ class TransformerModel(Model):  # type: ignore[misc]
     def get_output_types(self) -> list[dict[str, Any]]:
         """V2 metadata; ``overlay`` and ``map`` come when they are asked for."""
         types = [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in ("verdict", "reasons", "error")]
-        for head in self._recipe.card.heads:
-            count = len(head.classes)
-            types += [
-                {"name": f"{head.name}.probabilities", "datatype": "FP32", "shape": [-1, count]},
-                {"name": f"{head.name}.label", "datatype": "BYTES", "shape": [-1]},
-                {"name": f"{head.name}.uncertain", "datatype": "BOOL", "shape": [-1]},
-                {"name": f"{head.name}.set", "datatype": "BOOL", "shape": [-1, count]},
-            ]
-        return types
+        return types + self._recipe.form.answer_types()
 
     def describe(self) -> dict[str, Any]:
         """What the metadata says beyond tensors."""
@@ -240,8 +231,8 @@ class TransformerModel(Model):  # type: ignore[misc]
             **self._identity(self._recipe).to_dict(),
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
-            "classes": classes_of(card.heads),
-            "explanation": card.explanation.method,
+            **self._recipe.form.describe(),
+            "explanation": _explanation(self._recipe).method,
             "intended_use": card.intended_use,
             "limits": list(card.limits),
         }
@@ -252,12 +243,11 @@ def _prepare(recipe: Recipe, image: bytes | str, limits: DecodeLimits) -> Ready 
 
 
 def _has_map(recipe: Recipe) -> bool:
-    return "cam" in recipe.card.outputs
+    return _explanation(recipe).map_shape is not None
 
 
-def _map_shape(recipe: Recipe) -> tuple[int, int] | None:
-    shape = recipe.card.outputs.get("cam")
-    return (shape[1], shape[2]) if shape is not None else None
+def _explanation(recipe: Recipe) -> Explanation:
+    return recipe.kind.explanation(recipe.card)
 
 
 def _all_failed(errors: Sequence[ImageError]) -> Exception:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serving.answer import HeadResult, ImageAnswer
+from serving.answer import ImageAnswer
 from serving.identity import ModelInfo
+from serving.kinds.base import Form
 from serving.kserve_ext.tensors import Outputs
 
 
 def tensors(
     answers: Sequence[ImageAnswer],
-    classes: Mapping[str, Sequence[str]],
+    form: Form,
     *,
     explain: str,
     map_shape: tuple[int, int] | None,
@@ -28,9 +28,7 @@ def tensors(
     outputs.texts("verdict", [a.verdict.verdict if a.verdict else "" for a in answers])
     outputs.texts("reasons", [json.dumps(list(a.verdict.reasons)) if a.verdict else "[]" for a in answers])
     outputs.texts("error", [_error(answer) for answer in answers])
-    for head, names in classes.items():
-        results = [answer.heads.get(head) for answer in answers]
-        _head(outputs, head, results, len(names))
+    form.write(outputs, [answer.result for answer in answers])
     if explain == "overlay":
         outputs.blobs("overlay", [answer.overlay or b"" for answer in answers])
     elif explain == "map" and map_shape is not None:
@@ -41,28 +39,12 @@ def tensors(
     return outputs
 
 
-def response_parameters(
-    model: ModelInfo, classes: Mapping[str, Sequence[str]], unexplained: str | None
-) -> dict[str, str]:
-    """Who answered and what the columns mean. V2's parameters are plain, so the classes are JSON text."""
-    found = {**model.to_dict(), "classes": json.dumps({head: list(names) for head, names in classes.items()})}
+def response_parameters(model: ModelInfo, form: Form, unexplained: str | None) -> dict[str, str]:
+    """Who answered and what the columns mean."""
+    found = {**model.to_dict(), **form.parameters()}
     if unexplained is not None:
         found["explanation_unavailable"] = unexplained
     return found
-
-
-def _head(outputs: Outputs, head: str, results: Sequence[HeadResult | None], count: int) -> None:
-    size = (len(results), count)
-    probabilities: NDArray[np.float32] = np.full(size, np.nan, np.float32)
-    members: NDArray[np.bool_] = np.zeros(size, np.bool_)
-    for i, result in enumerate(results):
-        if result is not None:
-            probabilities[i], members[i] = result.probabilities, result.members
-    outputs.array(f"{head}.probabilities", probabilities)
-    outputs.texts(f"{head}.label", [r.classes[r.label] if r else "" for r in results])
-    # Without an answer nothing is certain.
-    outputs.array(f"{head}.uncertain", np.array([r.uncertain if r else True for r in results], np.bool_))
-    outputs.array(f"{head}.set", members)
 
 
 def _error(answer: ImageAnswer) -> str:

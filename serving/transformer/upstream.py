@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +17,10 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from numpy.typing import NDArray
 
 from data.errors import ServingError
-from serving.answer import HeadResult
+from serving.blobs import unpack
 from serving.identity import ModelInfo
+from serving.kinds import CLASSIFICATION, kind_of
+from serving.kinds.base import Form, Result
 from serving.kserve_ext.errors import PreprocessingMismatch, QueueFull, Unavailable
 
 _TYPES = {"FP32": np.float32, "BOOL": np.bool_, "INT64": np.int64}
@@ -34,10 +34,11 @@ _AWAY = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What the predictor answered: who it is, and for each image each head's result."""
+    """What the predictor answered: who it is, how its answers look, and one for each image."""
 
     model: ModelInfo
-    images: tuple[Mapping[str, HeadResult], ...]
+    form: Form
+    images: tuple[Result, ...]
 
 
 class PredictorClient:
@@ -112,28 +113,16 @@ def _translate(error: Any, task: str) -> Exception:
 
 def _read(response: ModelInferResponse) -> Upstream:
     given = {key: value.string_param for key, value in response.parameters.items()}
-    arrays = {
-        output.name: np.frombuffer(raw, _TYPES[output.datatype]).reshape(tuple(output.shape))
+    tensors = {
+        output.name: _tensor(output, raw)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
-    classes: dict[str, list[str]] = json.loads(given["classes"])
+    form = kind_of(given.get("kind", CLASSIFICATION)).form_of_response(given)
     model = ModelInfo(given["name"], given["version"], given["digest"], given["precision"])
-    count = len(next(iter(arrays.values())))
-    return Upstream(model, tuple(_image(arrays, classes, i) for i in range(count)))
+    return Upstream(model, form, form.read(tensors))
 
 
-def _image(
-    arrays: Mapping[str, NDArray[Any]], classes: Mapping[str, list[str]], i: int
-) -> dict[str, HeadResult]:
-    results = {}
-    for head, names in classes.items():
-        cam = arrays.get(f"{head}.cam")
-        results[head] = HeadResult(
-            classes=tuple(names),
-            probabilities=arrays[f"{head}.probabilities"][i],
-            label=int(arrays[f"{head}.label"][i]),
-            members=arrays[f"{head}.set"][i],
-            uncertain=bool(arrays[f"{head}.uncertain"][i]),
-            cam=None if cam is None else cam[i],
-        )
-    return results
+def _tensor(output: Any, raw: bytes) -> Any:
+    if output.datatype == "BYTES":
+        return unpack(raw, output.name)
+    return np.frombuffer(raw, _TYPES[output.datatype]).reshape(tuple(output.shape))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data.errors import BundleError, NotAnImage, RequestError, UsageError
-from serving.engine import Engine, load_engine
+from serving.engine import load_engine
+from serving.kinds.classification.engine import ClassificationEngine
 from serving.offline import answer, find_served
 from serving.source import open_source
 from tests.bundles import tiny_bundle
@@ -16,10 +17,12 @@ from tests.integration.serving import pictures
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
+def engine(tmp_path: Path) -> ClassificationEngine:
     heads = {"one": ("a", "b"), "two": ("x", "y", "z")}
     bundle = tiny_bundle(tmp_path / "b", task="pair", heads=heads, quality="photo")
-    return load_engine(open_source(None, bundle.root).scan()["pair"], threads=1)
+    engine = load_engine(open_source(None, bundle.root).scan()["pair"], threads=1)
+    assert isinstance(engine, ClassificationEngine)
+    return engine
 
 
 def images(count: int) -> np.ndarray:
@@ -27,10 +30,10 @@ def images(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
-def test_a_batch_in_pieces_is_the_same_as_one_by_one(engine: Engine, count: int) -> None:
-    together = engine.answer(images(count), explain=True)
+def test_a_batch_in_pieces_is_the_same_as_one_by_one(engine: ClassificationEngine, count: int) -> None:
+    together = engine.answer(images(count), explain=True).heads
     for i, image in enumerate(images(count)):
-        alone = engine.answer(image[None], explain=True)
+        alone = engine.answer(image[None], explain=True).heads
         for head in ("one", "two"):
             assert together[head].decision.label[i] == alone[head].decision.label[0]
             assert np.allclose(
@@ -42,9 +45,9 @@ def test_a_batch_in_pieces_is_the_same_as_one_by_one(engine: Engine, count: int)
             assert np.allclose(a[i], b[0], atol=1e-5)
 
 
-def test_the_map_is_the_labels_own(engine: Engine) -> None:
+def test_the_map_is_the_labels_own(engine: ClassificationEngine) -> None:
     raw = engine.runtime.run(images(3), ("logits", "cam"))
-    answers = engine.answer(images(3), explain=True)
+    answers = engine.answer(images(3), explain=True).heads
     for head, part in engine.card.slices.items():
         for i in range(3):
             label = raw["logits"][i, part].argmax()
@@ -53,12 +56,12 @@ def test_the_map_is_the_labels_own(engine: Engine) -> None:
             assert np.array_equal(cam[i], raw["cam"][i, part][label])
 
 
-def test_no_map_unless_asked(engine: Engine) -> None:
-    assert engine.answer(images(1))["one"].cam is None
+def test_no_map_unless_asked(engine: ClassificationEngine) -> None:
+    assert engine.answer(images(1)).heads["one"].cam is None
 
 
 @pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 32, 64, 3), (64, 64, 3)])
-def test_other_shapes_are_refused(engine: Engine, shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_refused(engine: ClassificationEngine, shape: tuple[int, ...]) -> None:
     with pytest.raises(RequestError):
         engine.answer(np.zeros(shape, np.uint8))
 
