@@ -25,6 +25,7 @@ class Refusal(StrEnum):
     TOO_DARK = "too_dark"
     TURNED_AWAY = "turned_away"
     CUT_OFF = "cut_off"
+    DRAWING = "drawing"
 
     @property
     def message(self) -> str:
@@ -39,6 +40,7 @@ _MESSAGES = {
     Refusal.TOO_DARK: "The face is too dark. Photograph it in daylight or with more light.",
     Refusal.TURNED_AWAY: "The face is turned away. Look straight into the camera.",
     Refusal.CUT_OFF: "The frame cuts the face off. Have the whole face in the picture.",
+    Refusal.DRAWING: "The face has no shades: it is a drawing, or overexposed. Photograph it in soft light.",
 }
 
 
@@ -93,16 +95,20 @@ class Face:
         """The outlines ``[N, 2]`` by name: forehead, nose, chin, and each side's cheek and under-eye."""
         return {name: corners(self.landmarks, outline) for name, outline in OUTLINES.items()}
 
-    def mask(self, name: str, height: int, width: int) -> NDArray[np.uint8]:
-        """A region's pixels as 255 in ``uint8 [height, width]``.
+    def mask(
+        self, name: str, height: int, width: int, *, shift: tuple[float, float] = (0, 0)
+    ) -> NDArray[np.uint8]:
+        """A region's pixels as 255 in ``uint8 [height, width]``, a part of the picture that begins at ``shift``.
 
         ``skin`` is the whole face without eyes, brows and lips.
         """
+        points = self.landmarks - np.asarray(shift)
+        mask = np.zeros((height, width), np.uint8)
         if name != "skin":
-            return draw(np.zeros((height, width), np.uint8), corners(self.landmarks, OUTLINES[name]))
-        mask = draw(np.zeros((height, width), np.uint8), corners(self.landmarks, OVAL))
+            return draw(mask, corners(points, OUTLINES[name]))
+        draw(mask, corners(points, OVAL))
         for outline in NOT_SKIN:
-            draw(mask, corners(self.landmarks, outline), 0)
+            draw(mask, corners(points, outline), 0)
         return mask
 
     def square(self, margin: float = 0.15) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.errors import RequestError
 from data.provenance import cpu_quota
 from serving.core.face.answer import Box, Face, FaceAnswer, Refusal
-from serving.core.face.detect import FULL, SHORT, Detector, distinct, same_face
+from serving.core.face.detect import FULL, SHORT, Detection, Detector, distinct, same_face
 from serving.core.face.landmarks import (
     Landmarker,
     Mesh,
@@ -24,6 +24,7 @@ from serving.core.face.landmarks import (
     mesh_square,
     view_of,
 )
+from serving.core.face.look import face_skin, flatness, gain
 from serving.core.face.mesh import CHIN, FOREHEAD
 from serving.core.face.models import Pool
 
@@ -38,6 +39,7 @@ class FaceLimits:
     - ``light``: least 90th percentile of the face's grey levels, 0 to 255.
     - ``yaw``, ``pitch``: most degrees turned to a side, and up or down.
     - ``inside``: least share of the landmarks in the picture.
+    - ``flat``: most of the skin that may be of one even colour; more is a drawing.
     """
 
     detection: float = 0.5
@@ -48,6 +50,7 @@ class FaceLimits:
     yaw: float = 30.0
     pitch: float = 35.0
     inside: float = 0.9
+    flat: float = 0.3
 
 
 # Of the many places in a crowd, the best are looked at more closely.
@@ -56,9 +59,6 @@ _MOST_PLACES = 12
 _HOPELESS = 0.1
 # Rounds of laying the square anew; each halves about what the first square still does to the landmarks.
 _ROUNDS = 3
-# A picture is dark when so many of its pixels are under the least light; it is brightened to see whether that
-# hides a face.
-_DARK_PERCENTILE, _BRIGHTENED = 98, 200
 # The slant from forehead to chin in the mesh of a face that looks straight ahead, in degrees: the median over
 # photographs of faces.
 _LEVEL_PITCH = 7.0
@@ -92,7 +92,7 @@ class FaceFinder:
             )
         with self._kits.take() as kit:
             meshes = kit.meshes(rgb, self.limits)
-            dark = not meshes and _gain(rgb, self.limits.light)
+            dark = not meshes and gain(rgb, self.limits.light)
             if dark:
                 meshes = kit.meshes(cv2.convertScaleAbs(rgb, alpha=dark).astype(np.uint8), self.limits)
         faces = tuple(_face(mesh, rgb.shape[0], rgb.shape[1]) for mesh in meshes)
@@ -112,9 +112,10 @@ class FaceFinder:
             return Refusal.CUT_OFF
         if abs(face.yaw) > limits.yaw or abs(face.pitch) > limits.pitch:
             return Refusal.TURNED_AWAY
-        if _light(rgb, face) < limits.light:
+        skin, mask = face_skin(rgb, face)
+        if np.percentile(skin[mask], 90) < limits.light:
             return Refusal.TOO_DARK
-        return None
+        return Refusal.DRAWING if flatness(skin, mask) > limits.flat else None
 
 
 class _Kit:
@@ -126,7 +127,27 @@ class _Kit:
 
     def meshes(self, rgb: NDArray[np.uint8], limits: FaceLimits) -> list[Mesh]:
         """The meshes of the faces that count, the largest first."""
-        places = [place for form in (self._short, self._full) for place in form.detect(rgb, limits.detection)]
+        return self._sure(rgb, self._places(rgb, limits.detection), limits) or self._sure(
+            rgb, self._closer(rgb, limits.detection), limits
+        )
+
+    def _places(self, rgb: NDArray[np.uint8], score: float) -> list[Detection]:
+        return [place for form in (self._short, self._full) for place in form.detect(rgb, score)]
+
+    def _closer(self, rgb: NDArray[np.uint8], score: float) -> list[Detection]:
+        """Places in overlapping parts of the picture, half its size: faces too small to be seen in the whole."""
+        height, width = rgb.shape[:2]
+        side = -(-max(height, width) // 2)
+        if side < FULL.side:
+            return []
+        found = []
+        for top in _starts(height, side):
+            for left in _starts(width, side):
+                part = np.ascontiguousarray(rgb[top : top + side, left : left + side])
+                found += [place.moved(left, top) for place in self._full.detect(part, score)]
+        return found
+
+    def _sure(self, rgb: NDArray[np.uint8], places: list[Detection], limits: FaceLimits) -> list[Mesh]:
         sure: list[tuple[View, Square, Mesh]] = []
         for place in distinct(places)[:_MOST_PLACES]:
             seen = self._confirm(rgb, detected_square(place), limits.mesh)
@@ -157,6 +178,14 @@ class _Kit:
         return mesh
 
 
+def _starts(length: int, side: int) -> list[int]:
+    """Where parts of ``side`` begin along ``length``: each overlaps the next by half."""
+    if length <= side:
+        return [0]
+    count = -(-2 * (length - side) // side) + 1
+    return [round(place) for place in np.linspace(0, length - side, count)]
+
+
 def mesh_side(mesh: Mesh) -> float:
     """The longer side of the box around the landmarks."""
     return float((mesh.high - mesh.low).max())
@@ -184,25 +213,6 @@ def _face(mesh: Mesh, height: int, width: int) -> Face:
 
 def _degrees(rise: float, run: float) -> float:
     return float(np.degrees(np.arctan2(rise, run)))
-
-
-def _light(rgb: NDArray[np.uint8], face: Face) -> float:
-    """The 90th percentile of the grey levels of the face's skin. Dark skin in good light is over 80."""
-    low = np.clip([face.box.left, face.box.top], 0, [rgb.shape[1] - 1, rgb.shape[0] - 1]).astype(int)
-    high = np.ceil([face.box.left + face.box.width, face.box.top + face.box.height]).astype(int)
-    part = rgb[low[1] : max(low[1] + 1, high[1]), low[0] : max(low[0] + 1, high[0])]
-    step = max(1, max(part.shape[:2]) // 256)
-    return float(
-        np.percentile(cv2.cvtColor(np.ascontiguousarray(part[::step, ::step]), cv2.COLOR_RGB2GRAY), 90)
-    )
-
-
-def _gain(rgb: NDArray[np.uint8], light: float) -> float:
-    """By how much to brighten a picture that is dark all over; 0 for one that isn't, or is black."""
-    step = max(1, max(rgb.shape[:2]) // 256)
-    small = cv2.cvtColor(np.ascontiguousarray(rgb[::step, ::step]), cv2.COLOR_RGB2GRAY)
-    level = float(np.percentile(small, _DARK_PERCENTILE))
-    return _BRIGHTENED / level if 2 <= level < 2 * light else 0.0
 
 
 _ONE = threading.Lock()
