@@ -99,7 +99,11 @@ def ingest(
         str | None, typer.Option(help="The task's name; by default the task file's, or the head's.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="stratified:SEED (default, fills in what isn't given) or fold:K/N.")
+        str | None,
+        typer.Option(
+            help="stratified:SEED (default, fills in what isn't given), one-class:SEED (only the head's first "
+            "class is cut into train), or fold:K/N."
+        ),
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Quality profile; by default the source's own.")] = None,
     store: Annotated[Path | None, typer.Option(help="Where images are kept once by content.")] = None,

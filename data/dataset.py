@@ -6,10 +6,12 @@
       dataset.json        what it is: task, digests, heads, counts, licence, how it was split
       manifest.parquet    one row an image: id, path, sha256, split, group, labels, measures
       images/ab/<sha256>.<ext>
+      masks/ab/<sha256>.<ext>   only where the source has masks of defects: column ``mask`` names them
       rejected.csv        images that could not be read, with the reason (empty when all could)
 
-The *digest* is the version. It covers what a model can learn from — images, labels, groups, splits, class
-lists — and nothing else: not names, paths, dates or the order of rows.
+The *digest* is the version. It covers what a model can learn from or be judged by — images, labels, groups,
+splits, class lists, and masks where there are any — and nothing else: not names, paths, dates or the order of
+rows.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ INFO = "dataset.json"
 REJECTED = "rejected.csv"
 LABEL = "label."
 META = "meta."
+#: The column of masks, in datasets that have any: a path, or empty.
+MASK = "mask"
 
 #: Columns that every manifest has, in this order; ``label.<head>`` and ``meta.<column>`` follow.
 COLUMNS = (
@@ -155,7 +159,7 @@ class Dataset:
         return frame[frame["split"] == name].reset_index(drop=True)
 
     def image_path(self, path: str) -> Path:
-        """Where a row's image lies; ``path`` is the row's ``path``."""
+        """Where a row's image (or mask) lies; ``path`` is the row's ``path`` (or ``mask``)."""
         return self.root / path
 
     def rejected(self) -> list[dict[str, str]]:
@@ -177,11 +181,11 @@ class Dataset:
         if digest_of(frame[frame["split"] == "test"], self.heads) != self.test_digest:
             raise IntegrityError(f"{self.root / INFO} names another test digest than its rows give.")
         if images:
-            rows = list(zip(frame["path"], frame["sha256"], strict=True))
+            rows = [*zip(frame["path"], frame["sha256"], strict=True), *mask_files(frame)]
             wrong = [problem for problem in _in_threads(self._wrong, rows) if problem]
             if wrong:
                 raise IntegrityError(
-                    f"{len(wrong)} of {len(rows)} images are not what was recorded: {_some(wrong)}.",
+                    f"{len(wrong)} of {len(rows)} files are not what was recorded: {_some(wrong)}.",
                     hint="Ingest the dataset again.",
                 )
 
@@ -198,15 +202,28 @@ def label_columns(heads: Iterable[Head]) -> list[str]:
 
 
 def digest_of(frame: pd.DataFrame, heads: Sequence[Head]) -> str:
-    """The digest over a manifest's rows: equal content in any order, under any names, is equal."""
+    """The digest over a manifest's rows: equal content in any order, under any names, is equal.
+
+    Masks count where any of the rows has one, so that rows without keep the digest that they always had.
+    """
     columns = ["sha256", *label_columns(heads), "group", "split"]
     rows = [
         [None if _is_missing(value) else str(value) for value in row]
         for row in frame[columns].itertuples(index=False, name=None)
     ]
+    if mask_files(frame):
+        for row, mask in zip(rows, frame[MASK], strict=True):
+            row.append(None if _is_missing(mask) else Path(str(mask)).stem)
     # None can't be compared with a string, so it sorts by a flag first.
     rows.sort(key=lambda row: [(value is not None, value or "") for value in row])
     return digest_json({"heads": {head.name: list(head.classes) for head in heads}, "rows": rows})
+
+
+def mask_files(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every mask's path and what its SHA-256 must be, which its name says; empty where there are no masks."""
+    if MASK not in frame.columns:
+        return []
+    return [(path, Path(path).stem) for path in frame[MASK] if isinstance(path, str)]
 
 
 def counts_of(frame: pd.DataFrame, heads: Sequence[Head]) -> dict[str, dict[str, dict[str, int]]]:

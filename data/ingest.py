@@ -24,6 +24,7 @@ from data.dataset import (
     INFO,
     LABEL,
     MANIFEST,
+    MASK,
     META,
     REJECTED,
     Dataset,
@@ -31,10 +32,12 @@ from data.dataset import (
     counts_of,
     digest_of,
     label_columns,
+    mask_files,
 )
-from data.errors import DatasetError, ImageError, SourceError
+from data.errors import DatasetError, ImageDamaged, ImageError, SourceError
 from data.files import sha256_bytes, write_json
 from data.image import STORED_LIMITS, decode, read_header
+from data.masks import mask_header, read_mask
 from data.metadata import strip
 from data.paths import home
 from data.phash import phash
@@ -67,7 +70,7 @@ class _Work:
     heads: tuple[Head, ...]
     source: str
     licence: str
-    images: Path
+    folder: Path
 
 
 def ingest(
@@ -84,8 +87,8 @@ def ingest(
 ) -> Dataset:
     """Make the dataset ``out`` of a source, replacing one that is there.
 
-    ``split_rule`` see :mod:`data.splits`; ``quality_profile`` a profile's name or file, the source's own when
-    None; ``limit`` takes about that many images, evenly over splits and classes.
+    ``split_rule`` see :mod:`data.splits`; ``quality_profile`` a profile's name or file; each the source's own
+    when None. ``limit`` takes about that many images, evenly over splits and classes.
 
     Labels are all checked before the first image is read. An image that can't be decoded is left out,
     recorded in ``rejected.csv``, and fails the check later. :class:`SourceError`, :class:`DatasetError`.
@@ -100,6 +103,7 @@ def ingest(
     if limit is not None:
         samples = _limited(samples, heads, limit)
     profile = load_profile(quality_profile or source.profile)
+    rule = split_rule or ("one-class" if source.one_class else None)
 
     with published(out) as folder:
         work = _Work(
@@ -108,17 +112,20 @@ def ingest(
             heads,
             source.name,
             source.licence.name,
-            folder / "images",
+            folder,
         )
-        work.images.mkdir()
+        (folder / "images").mkdir()
         rows, rejected = _read_all(samples, work, threads or cpu_quota())
         frame = _frame(rows, heads, rejected)
-        split = assign(frame, heads, rule=split_rule)
+        split = assign(frame, heads, rule=rule)
         frame["split"], frame["group"] = split.split, split.group
         frame = frame.sort_values(["split", "id"], kind="stable", ignore_index=True)
         frame.to_parquet(folder / MANIFEST, index=False)
         _write_rejected(folder / REJECTED, rejected)
-        write_json(folder / INFO, _info(frame, heads, task, source, profile, split, len(rejected)))
+        info = _info(frame, heads, task, source, profile, split, len(rejected))
+        if rule is not None and Rule.parse(rule).kind == "one-class":
+            info["one_class"] = heads[0].classes[0]
+        write_json(folder / INFO, info)
     return Dataset.open(out)
 
 
@@ -204,18 +211,19 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         data = strip(original, STORED_LIMITS)
         header = read_header(data, STORED_LIMITS)  # a TIFF has become a PNG
         pixels = decode(data, STORED_LIMITS, min_side=max(MEASURE_SIDE, 2 * work.profile.measure_size))
+        width, height = header.width, header.height
+        if (pixels.shape[0] > pixels.shape[1]) != (height > width):
+            width, height = height, width  # the header's sizes are those before orientation
+        mask = None if sample.mask is None else _mask(sample.mask(), (height, width), work)
     except ImageError as error:
         return _Rejected(sample.id, error.code, error.message)
     except OSError as error:
         return _Rejected(sample.id, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
-    width, height = header.width, header.height
-    if (pixels.shape[0] > pixels.shape[1]) != (height > width):
-        width, height = height, width  # the header's sizes are those before orientation
     verdict = assess(pixels, work.profile)
     sha256 = sha256_bytes(data)
     extension = EXTENSIONS[header.format]
     path = relative_path(sha256, extension)
-    link(work.store.put(sha256, extension, data), work.images / path)
+    link(work.store.put(sha256, extension, data), work.folder / "images" / path)
     labels = {
         LABEL + head.name: None if value is None else class_name(head, value)
         for head in work.heads
@@ -237,9 +245,29 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "sharpness": verdict.scores["sharpness"],
         "exposure": verdict.scores["exposure"],
         "verdict": verdict.verdict,
+        MASK: mask,
         **labels,
         **{META + name: value for name, value in sample.meta.items()},
     }
+
+
+def _mask(original: bytes, size: tuple[int, int], work: _Work) -> str:
+    """Store a mask and give its path; refused when it is empty or of another size than its image."""
+    try:
+        data = strip(original, STORED_LIMITS)
+        marked = read_mask(data)
+    except ImageError as error:
+        raise type(error)(f"its mask can't be used: {error.message}", hint=error.hint) from error
+    if marked.shape != size:
+        raise ImageDamaged(
+            f"its mask is {marked.shape[1]} x {marked.shape[0]} px, the image {size[1]} x {size[0]}"
+        )
+    if not marked.any():
+        raise ImageDamaged("its mask marks nothing")
+    sha256, extension = sha256_bytes(data), EXTENSIONS[mask_header(data, STORED_LIMITS).format]
+    path = relative_path(sha256, extension)
+    link(work.store.put(sha256, extension, data), work.folder / "masks" / path)
+    return f"masks/{path}"
 
 
 def _frame(rows: list[dict[str, Any]], heads: Sequence[Head], rejected: list[_Rejected]) -> pd.DataFrame:
@@ -247,7 +275,8 @@ def _frame(rows: list[dict[str, Any]], heads: Sequence[Head], rejected: list[_Re
 
     frame = pd.DataFrame(rows)
     meta = sorted(name for name in frame.columns if name.startswith(META))
-    frame = frame[[*COLUMNS, *label_columns(heads), *meta]]
+    masks = [MASK] if frame[MASK].notna().any() else []
+    frame = frame[[*COLUMNS, *masks, *label_columns(heads), *meta]]
     for name in meta:
         values = [None if value is None or value != value or value == "" else value for value in frame[name]]
         try:
@@ -257,7 +286,7 @@ def _frame(rows: list[dict[str, Any]], heads: Sequence[Head], rejected: list[_Re
             frame[name] = pd.Series(
                 [None if value is None else str(value) for value in values], dtype="object"
             )
-    for name in ("split", *label_columns(heads)):
+    for name in ("split", *masks, *label_columns(heads)):
         frame[name] = frame[name].astype("object").where(frame[name].notna(), None)
     return frame
 
@@ -278,6 +307,7 @@ def _info(
     split: Assignment,
     rejected: int,
 ) -> dict[str, Any]:
+    masks = len(mask_files(frame))
     return {
         "format": FORMAT,
         "task": task,
@@ -287,6 +317,7 @@ def _info(
         "counts": counts_of(frame, heads),
         "images": len(frame),
         "rejected": rejected,
+        **({"masks": masks} if masks else {}),
         "source": source.name,
         "licence": source.licence.name,
         "licence_url": source.licence.url,

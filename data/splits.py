@@ -7,6 +7,8 @@ Rules:
 
 - ``stratified:SEED`` (the default, seed 0) fills in what the source does not give: 20 % test, 15 %
   validation, with the classes' shares as even as whole groups allow.
+- ``one-class:SEED`` is the same for learning from one class alone, the head's first: every other class is for
+  validation and test, and none of it is cut into train.
 - ``fold:K/N`` cuts everything anew, a given split too: the test part is the groups whose SHA-256 modulo N is
   K. Folds of one N are disjoint and together are everything.
 """
@@ -34,7 +36,8 @@ DEFAULT_RULE = "stratified:0"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A parsed rule: ``kind`` is ``stratified`` (with ``seed``) or ``fold`` (with ``fold`` of ``folds``)."""
+    """A parsed rule: ``kind`` is ``stratified``, ``one-class`` (both with ``seed``) or ``fold`` (``fold`` of
+    ``folds``)."""
 
     kind: str
     seed: int = 0
@@ -43,20 +46,20 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read ``stratified``, ``stratified:SEED`` or ``fold:K/N``."""
-        if match := re.fullmatch(r"stratified(?::(\d+))?", text):
-            return cls("stratified", seed=int(match[1] or 0))
+        """Read ``stratified``, ``one-class``, either with ``:SEED``, or ``fold:K/N``."""
+        if match := re.fullmatch(r"(stratified|one-class)(?::(\d+))?", text):
+            return cls(match[1], seed=int(match[2] or 0))
         if match := re.fullmatch(r"fold:(\d+)/(\d+)", text):
             fold, folds = int(match[1]), int(match[2])
             if folds >= 2 and fold < folds:
                 return cls("fold", fold=fold, folds=folds)
         raise UsageError(
             f"{text!r} is no split rule.",
-            hint="Use stratified:SEED, or fold:K/N with N of at least 2 and K from 0 to N-1.",
+            hint="Use stratified:SEED, one-class:SEED, or fold:K/N with N of at least 2 and K from 0 to N-1.",
         )
 
     def __str__(self) -> str:
-        return f"fold:{self.fold}/{self.folds}" if self.kind == "fold" else f"stratified:{self.seed}"
+        return f"fold:{self.fold}/{self.folds}" if self.kind == "fold" else f"{self.kind}:{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,16 @@ def assign(frame: pd.DataFrame, heads: Sequence[Head], *, rule: str | None = Non
         note = "; the source's own splits set aside" if given else ""
         return Assignment([where[name] for name in group], group, f"{parsed}; val stratified:0{note}")
 
+    others = _others(frame, heads, group) if parsed.kind == "one-class" else set()
+
+    def cut(names: set[str], shares: Mapping[str, float]) -> dict[str, str]:
+        where = _cut(names - others, group, counts, shares, seed=parsed.seed)
+        elsewhere = {split: share for split, share in shares.items() if split != "train"}
+        return where | _cut(names & others, group, counts, elsewhere, seed=parsed.seed)
+
     if given is None:
         shares = {"train": 1 - VAL_SHARE - TEST_SHARE, "val": VAL_SHARE, "test": TEST_SHARE}
-        where = _cut(set(group), group, counts, shares, seed=parsed.seed)
+        where = cut(set(group), shares)
         return Assignment([where[name] for name in group], group, str(parsed))
 
     have = [split for split in SPLITS if split in given]
@@ -112,7 +122,7 @@ def assign(frame: pd.DataFrame, heads: Sequence[Head], *, rule: str | None = Non
     share = {"test": TEST_SHARE, "val": VAL_SHARE}
     shares = {split: share[split] for split in lacking}
     shares["train"] = 1 - sum(shares.values())
-    where = _cut(free, group, counts, shares, seed=parsed.seed)
+    where = cut(free, shares)
     split = [where.get(name, old) if old == "train" else old for name, old in zip(group, given, strict=True)]
     return Assignment(
         split, group, f"given {'/'.join(have)}; {' and '.join(lacking)} cut from train by group, {parsed}"
@@ -135,6 +145,16 @@ def join_groups(groups: Sequence[str], images: Sequence[str]) -> list[str]:
         if a != b:
             parent[max(a, b)] = min(a, b)
     return [root(group) for group in groups]
+
+
+def _others(frame: pd.DataFrame, heads: Sequence[Head], group: Sequence[str]) -> set[str]:
+    """The groups that hold an image of another class than the only head's first."""
+    if len(heads) != 1:
+        raise DatasetError(
+            f"The rule one-class needs one head; there are {len(heads)}.", hint="Use stratified:SEED."
+        )
+    normal, labels = heads[0].classes[0], frame[LABEL + heads[0].name]
+    return {name for name, label in zip(group, labels, strict=True) if label != normal}
 
 
 def _given(frame: pd.DataFrame) -> list[str] | None:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.dataset import LABEL, SPLITS, Dataset
+from data.dataset import LABEL, MASK, SPLITS, Dataset
 from data.files import sha256_file
 from data.phash import near_pairs
 from data.provenance import cpu_quota
@@ -151,6 +152,14 @@ def _files(facts: Facts, dataset: Dataset) -> None:
     frame = facts.rows
     rows = list(zip(frame["id"], frame["path"], frame["sha256"], strict=True))
     problems = _threads(wrong, rows)
+    if MASK in frame.columns:  # of a row whose image is intact, so that the image's fault is what is told
+        marked = [
+            (at, (name, path, Path(path).stem))
+            for at, (name, path) in enumerate(zip(frame["id"], frame[MASK], strict=True))
+            if isinstance(path, str) and problems[at] is None
+        ]
+        for (at, _), problem in zip(marked, _threads(wrong, [row for _, row in marked]), strict=True):
+            problems[at] = problem
     frame["_intact"] = [problem is None for problem in problems]
     for row, problem in zip(rows, problems, strict=True):
         if problem:

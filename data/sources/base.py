@@ -33,6 +33,7 @@ class Sample:
 
     ``labels`` maps a head to a class name, to the class's index, or to None where the head isn't labelled.
     ``group`` is what must not be spread over splits (patient, lesion); None means the image stands alone.
+    ``mask`` gives a lossless image file of the same size that marks the defect's pixels, where there is one.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Sample:
     group: str | None = None
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    mask: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Source:
     profile: str = "photo"
     licence: Licence = Licence("not stated", None, ())
     synthetic: bool = False
+    #: Whether it is made for learning from one class: its default rule is then ``one-class``.
+    one_class: bool = False
 
     def __init__(self, path: Path, options: Options) -> None:
         self.path = path

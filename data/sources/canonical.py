@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from data.dataset import LABEL, META, Dataset, Head
+from data.dataset import LABEL, MASK, META, Dataset, Head
 from data.errors import SourceError
 from data.sources.base import Licence, Sample, Source, class_name, fail
 from data.sources.tables import reader
@@ -25,6 +25,7 @@ class Canonical(Source):
         self.licence = Licence(str(info.get("licence", "not stated")), None, tuple(info["forbids"]))
         self.profile = str(info.get("profile", "photo"))
         self.synthetic = bool(info["synthetic"])
+        self.one_class = "one_class" in info
 
     @property
     def name(self) -> str:
@@ -51,7 +52,9 @@ class Canonical(Source):
                 labels[head.name] = label
             extra = {name.removeprefix(META): None if row[name] != row[name] else row[name] for name in meta}
             path = self.dataset.image_path(row["path"])
-            found.append(Sample(row["id"], reader(path), labels, row["group"], row["split"], extra))
+            marked = row.get(MASK)
+            mask = reader(self.dataset.image_path(marked)) if isinstance(marked, str) else None
+            found.append(Sample(row["id"], reader(path), labels, row["group"], row["split"], extra, mask))
         if unknown:
             raise fail(f"{self.path} has an unknown class in {len(unknown)} row(s)", unknown)
         yield from found

@@ -19,6 +19,7 @@ from data.sources.idrid import Idrid
 from data.sources.labels import Labels
 from data.sources.medmnist import MedMnist
 from data.sources.messidor2 import Messidor2
+from data.sources.mvtec import MvTec
 from data.sources.synthetic import SyntheticFundus, SyntheticLesion
 
 KINDS: dict[str, type[Source]] = {
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Source]] = {
         Ham10000,
         MedMnist,
         Folders,
+        MvTec,
         Canonical,
         SyntheticFundus,
         SyntheticLesion,
