@@ -68,7 +68,7 @@ def judge(embeddings: NDArray[np.float32], indices: NDArray[np.int64]) -> Judged
         np.minimum.accumulate(distances, axis=1, out=distances)
         np.maximum(farthest, distances.max(axis=0), out=farthest)
         for step in np.flatnonzero((indices >= begin) & (indices < begin + len(points))):
-            # Column k is the distance to the first k + 1 centres: a choice is judged by the one before its own.
+            # Column k is the distance to the first k + 1 centres: a choice is judged by the one before.
             own[step] = distances[indices[step] - begin, step - 1] if step else np.inf
     return Judged(float(farthest[-1]), float((farthest[:-1] - own[1:]).max(initial=0.0)))
 

@@ -80,7 +80,8 @@ def decoded(data: bytes) -> torch.Tensor:
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
     with Image.open(io.BytesIO(data)) as image:
-        return to_dtype(to_image(image.convert("RGB")), torch.float32, scale=True)[None]
+        found: torch.Tensor = to_dtype(to_image(image.convert("RGB")), torch.float32, scale=True)[None]
+    return found
 
 
 def collect(model: Any, paths: list[str], keep: int | None, seed: int) -> int:

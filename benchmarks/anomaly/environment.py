@@ -61,18 +61,21 @@ def _call(command: list[str]) -> None:
 
 
 def weights() -> Path:
-    """The backbone's ImageNet weights of this project's lock, as a file that anomalib's side can load."""
+    """Where the backbone's weights lie for anomalib's side, once :func:`write_weights` wrote them."""
+    return folder() / "tf_efficientnet_lite0.safetensors"
+
+
+def write_weights(_: dict[str, Any]) -> dict[str, Any]:
+    """Write the default ImageNet weights as a file that anomalib's side can load: a worker's job."""
     from safetensors.torch import save_file
 
     from data.files import atomic_path
     from training.weights import lite0_state
 
-    path = folder() / "tf_efficientnet_lite0.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
+    if not weights().is_file():
+        with atomic_path(weights()) as temporary:
             save_file({key: value.contiguous() for key, value in lite0_state().items()}, temporary)
-    return path
+    return {}
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -151,6 +154,8 @@ def keep(python: Path | None, task: str, job: Mapping[str, Any], threads: int) -
                 process.wait(10)
             process.kill()
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _command(python: Path | None, task: str) -> list[str]:

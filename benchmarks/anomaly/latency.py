@@ -1,0 +1,208 @@
+"""A warm ``/infer`` from PNG bytes to heatmap, against anomalib's ``Patchcore`` on the same PNG bytes.
+
+Ours is the real server, asked over HTTP, everything that contract S4 answers included (regions, base64,
+JSON). anomalib has no such service: its public call from the file's bytes to a grey PNG, inside its own
+process, is what stands against it. Both hold as many patches in memory and use as many threads; in each round
+each has one turn, in changing order, with a pause before each so that no thread of the other still spins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+
+from benchmarks.anomaly.environment import environment, keep
+from benchmarks.anomaly.records import Part
+
+OURS, ANOMALIB = "retiderm /infer", "anomalib Patchcore"
+#: Seconds before each turn: longer than an OpenMP thread spins for more work.
+PAUSE = 0.3
+WARM_UP = 5
+_STEP = re.compile(r"\b([a-z]+)_ms=([0-9.]+)")
+_ROI = {"role_id": "bench", "roi_id": "screw", "mm_per_px": "0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running S4 service and the file of its log."""
+
+    url: str
+    pid: int
+    log: Path
+
+    def post(
+        self, path: str, fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]
+    ) -> dict[str, Any]:
+        """Send a form and give the JSON; ends the program where it isn't answered with 200."""
+        content, body = form(fields, files)
+        return self.send(path, content, body)
+
+    def send(self, path: str, content: str, body: bytes) -> dict[str, Any]:
+        """Send a body."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=3600)
+        with contextlib.closing(connection):
+            connection.request("POST", path, body, {"Content-Type": content})
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        if response.status != 200:
+            sys.exit(f"POST {path}: {response.status} {answer}")
+        return answer
+
+    def steps(self, count: int) -> list[dict[str, float]]:
+        """Milliseconds of each step of the last ``count`` inferences, from the service's own log."""
+        return [
+            timed(line) for line in self.log.read_text().splitlines() if " role=" in line and "infer " in line
+        ][-count:]
+
+    def peak_mib(self) -> float:
+        """Its highest resident memory so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+        return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+
+
+def timed(line: str) -> dict[str, float]:
+    """The steps that a line of the service's log names, in milliseconds."""
+    return {name: float(value) for name, value in _STEP.findall(line)}
+
+
+def form(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
+    """A multipart form: its content type and its body. Files are PNG."""
+    edge = uuid.uuid4().hex
+    parts = [
+        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    for number, (name, data) in enumerate(files):
+        head = f'Content-Disposition: form-data; name="{name}"; filename="{number}.png"\r\n'
+        parts.append(f"--{edge}\r\n{head}Content-Type: image/png\r\n\r\n".encode() + data + b"\r\n")
+    return f"multipart/form-data; boundary={edge}", b"".join([*parts, f"--{edge}--\r\n".encode()])
+
+
+@contextlib.contextmanager
+def served(extractor: Path, threads: int) -> Iterator[Service]:
+    """``retiderm anomaly serve`` on a free port, with memories of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ready, log = folder / "ready.json", folder / "log"
+        options = ["--models-dir", str(folder / "models"), "--extractor", str(extractor), "--port", "0"]
+        options += ["--threads", str(threads), "--device", "cpu", "--ready-file", str(ready)]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serving.patchcore", "serve", *options],
+                stdout=stream,
+                stderr=stream,
+                env=environment(threads),
+            )
+        try:
+            while not ready.exists():
+                if process.poll() is not None:
+                    sys.exit(f"The service ended:\n{log.read_text()[-3000:]}")
+                time.sleep(0.05)
+            yield Service(json.loads(ready.read_text())["url"], process.pid, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def resized(paths: Sequence[Path], side: int, folder: Path) -> list[Path]:
+    """The images as square PNGs of that side: what a client sends as its ROI, and the same files for both."""
+    made = []
+    for number, path in enumerate(paths):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            sys.exit(f"{path.name} can't be decoded.")
+        out = folder / f"{path.parent.name}-{number}.png"
+        cv2.imwrite(str(out), cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
+        made.append(out)
+    return made
+
+
+def compete(
+    service: Service, theirs: Any, images: Sequence[Path], rounds: int
+) -> tuple[list[float], list[float], list[dict[str, float]]]:
+    """Milliseconds of each side in each round, and of anomalib's steps, after some rounds of warming up."""
+    bodies = [form(_ROI, [("image", path.read_bytes())]) for path in images]
+    ours_ms, theirs_ms, theirs_steps = [], [], []
+    for number in range(rounds + WARM_UP):
+        at = number % len(images)
+        turns = ["ours", "theirs", "steps"]
+        for turn in turns[number % 3 :] + turns[: number % 3]:
+            time.sleep(PAUSE)
+            if turn == "ours":
+                started = time.perf_counter()
+                service.send("/infer", *bodies[at])
+                ours_ms.append((time.perf_counter() - started) * 1e3)
+            elif turn == "theirs":
+                theirs_ms.append(theirs.ask({"do": "infer", "image": str(images[at])})["ms"])
+            else:
+                theirs_steps.append(theirs.ask({"do": "steps", "image": str(images[at])})["ms"])
+    return ours_ms[WARM_UP:], theirs_ms[WARM_UP:], theirs_steps[WARM_UP:]
+
+
+def tell(
+    part: Part, data: str, contender: str, total: Sequence[float], steps: Sequence[Mapping[str, float]]
+) -> None:
+    """A row a step, what no step covers, and the whole: medians over the rounds, and the 95th percentile."""
+    names = list(dict.fromkeys(name for one in steps for name in one if name != "total"))
+    covered = 0.0
+    for name in names:
+        value = statistics.median(one.get(name, 0.0) for one in steps)
+        covered += value
+        part.add(data, contender, f"step: {name}", value, "ms")
+    middle = statistics.median(total)
+    part.add(data, contender, "step: everything else", max(0.0, middle - covered), "ms", "HTTP, Python")
+    part.add(data, contender, "whole, median", middle, "ms")
+    part.add(data, contender, "whole, 95th percentile", sorted(total)[int(0.95 * (len(total) - 1))], "ms")
+
+
+def measure(
+    part: Part,
+    study: str,
+    extractor: Path,
+    job: Mapping[str, Any],
+    images: tuple[Sequence[Path], Sequence[Path]],
+    rounds: int,
+    threads: int,
+    python: Path,
+) -> None:
+    """Fit both on the same images, then ask both in turn. ``images``: to fit on, to ask about."""
+    fitted, asked = images
+    side = int(job["input"][0])
+    with tempfile.TemporaryDirectory() as name, served(extractor, threads) as service:
+        folder = Path(name)
+        train, test = resized(fitted, side, folder), resized(asked, side, folder)
+        answer = service.post("/fit_ok", _ROI, [("images", path.read_bytes()) for path in train])
+        memory = answer["coreset_size"]
+        scores = [service.post("/infer", _ROI, [("image", p.read_bytes())])["score"] for p in train[:5]]
+        calibration = {"role_id": "bench", "roi_id": "screw", "mm_per_px": 0.1, "ok_scores": scores}
+        service.send("/calibrate_ng", "application/json", json.dumps(calibration).encode())
+        theirs_job = {**job, "train": [str(path) for path in train], "memory": memory, "seed": 0}
+        with keep(python, "serve", theirs_job, threads) as theirs:
+            ours_ms, theirs_ms, theirs_steps = compete(service, theirs, test, rounds)
+            shape = "x".join(map(str, theirs.first["memory"]))
+        tell(part, study, OURS, ours_ms, service.steps(rounds))
+        tell(part, study, ANOMALIB, theirs_ms, theirs_steps)
+        grid = "x".join(map(str, answer["token_shape"]))
+        part.add(study, OURS, "peak resident memory", service.peak_mib(), "MiB", f"{grid} patches an image")
+        part.add(study, ANOMALIB, "peak resident memory", theirs.first["peak_mib"], "MiB", f"memory {shape}")
+        ratio = statistics.median(b / a for a, b in zip(ours_ms, theirs_ms, strict=True))
+        part.hold(f"{study}: /infer at {side}, times faster than anomalib", ratio, ">=", 2)
