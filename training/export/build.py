@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -30,7 +28,7 @@ from serving.core.runtimes.onnx import OnnxRuntime
 from training.calibrate import HeadCalibration
 from training.export.graph import Exported, export_onnx
 from training.export.images import load_pixels, sample
-from training.export.origin import dataset_card
+from training.export.origin import dataset_card, made_at
 from training.export.parity import cam_parity, onnx_parity, torch_logits
 from training.export.reference import golden, reference
 from training.export.served import served_parity
@@ -170,7 +168,7 @@ def _card(
         task=task.name,
         kind=task.kind,
         title=task.title,
-        created_at=_now(),
+        created_at=made_at(),
         retiderm_version=metadata.version("retiderm"),
         code_digest=code_digest("data", "training", "serving"),
         backbone=task.backbone,
@@ -193,11 +191,3 @@ def _card(
         run_id=run_id,
         extra={"profile": task.profile, "task_digest": task.digest, "weights_note": weights.note},
     )
-
-
-def _now() -> str:
-    """The time, or the one that ``SOURCE_DATE_EPOCH`` gives to builds that must repeat to the byte."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    zone = datetime.UTC
-    when = datetime.datetime.fromtimestamp(int(epoch), zone) if epoch else datetime.datetime.now(zone)
-    return when.isoformat(timespec="seconds")

@@ -1,7 +1,9 @@
-"""Which data a bundle learned from, as its card says it; the same for a trained and an imported model."""
+"""Which data a bundle learned from, and when it was made, as its card says it; the same for every model."""
 
 from __future__ import annotations
 
+import datetime
+import os
 from typing import TYPE_CHECKING
 
 from serving.core.bundle import DatasetCard
@@ -23,3 +25,11 @@ def dataset_card(dataset: Dataset) -> DatasetCard:
         synthetic=bool(info["synthetic"]),
         counts=info["counts"],
     )
+
+
+def made_at() -> str:
+    """The time, or the one that ``SOURCE_DATE_EPOCH`` gives to builds that must repeat to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    zone = datetime.UTC
+    when = datetime.datetime.fromtimestamp(int(epoch), zone) if epoch else datetime.datetime.now(zone)
+    return when.isoformat(timespec="seconds")

@@ -53,9 +53,8 @@ def reference(
     frame = dataset.frame()
     train = frame[frame["split"] == "train"]
     pixels = load_pixels(dataset, sample(train, count, seed, "training"), preprocessing)
-    arrays: dict[str, NDArray[Any]] = {**_embeddings(_run(runtime, pixels, "embedding")), **_pixels(pixels)}
+    arrays = training_statistics(_run(runtime, pixels, "embedding"), pixels, train)
     val = frame[frame["split"] == "val"]
-    arrays |= _quality(train)
     logits = _run(
         runtime, load_pixels(dataset, sample(val, count, seed, "validation"), preprocessing), "logits"
     )
@@ -65,6 +64,13 @@ def reference(
         start += len(head.classes)
         arrays |= _outputs(head, part, train)
     return npz(**arrays)
+
+
+def training_statistics(
+    embedding: NDArray[np.float32], pixels: NDArray[np.uint8], frame: pd.DataFrame
+) -> dict[str, NDArray[Any]]:
+    """What every bundle keeps of its training images: embeddings [n, D], pixels, the split's quality."""
+    return {**_embeddings(embedding), **_pixels(pixels), **_quality(frame)}
 
 
 def npz(**arrays: NDArray[Any]) -> bytes:

@@ -90,6 +90,15 @@ def ask(url: str, task: str, files: Sequence[bytes]) -> list[ServedAnswer]:
     Raises:
         ServingError: the server refused, or can't be reached.
     """
+    return _read(post(url, task, files), len(files))
+
+
+def post(url: str, task: str, files: Sequence[bytes]) -> dict[str, Any]:
+    """Send encoded image files as V2 JSON; the V2 document that comes back.
+
+    Raises:
+        ServingError: the server refused, or can't be reached.
+    """
     body = {
         "inputs": [
             {
@@ -108,7 +117,7 @@ def ask(url: str, task: str, files: Sequence[bytes]) -> list[ServedAnswer]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_REQUEST_S) as response:
-            document = json.load(response)
+            document: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
         raise ServingError(
             f"The server answered {error.code}: {error.read()[:500].decode(errors='replace')}",
@@ -116,7 +125,7 @@ def ask(url: str, task: str, files: Sequence[bytes]) -> list[ServedAnswer]:
         ) from error
     except (OSError, ValueError) as error:
         raise ServingError(f"The server gave no answer: {error}.", hint="Its log says more.") from error
-    return _read(document, len(files))
+    return document
 
 
 def served_parity(
