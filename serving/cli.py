@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from data.errors import RetidermError, ServingError, UsageError
 from data.paths import home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# As many regions as a person reads; --json has them all.
+_REGIONS = 10
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
@@ -92,7 +98,7 @@ def predict(
     bundle: _Bundle = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the document instead of a table.")] = False,
 ) -> None:
-    """Ask a model about one image: its quality, the answer and how sure it is.
+    """Ask a model about one image: its quality, the answer and how sure it is, or what is unusual and where.
 
     Without --url the promoted model answers in this process, by the same code as the server's.
     """
@@ -140,7 +146,7 @@ def _table(name: str, document: dict[str, Any], overlay: Path | None) -> None:
     quality, model = document["quality"], document["model"]
     reasons = f" ({', '.join(quality['reasons'])})" if quality["reasons"] else ""
     console.print(f"{name}: [bold]{quality['verdict']}[/bold]{reasons}")
-    if not document["heads"]:
+    if quality["verdict"] != "gradable":
         console.print("No answer: the model looks at gradable images only. Take the photograph again.")
     for head, answer in document["heads"].items():
         table = Table(title=head, title_justify="left")
@@ -153,9 +159,29 @@ def _table(name: str, document: dict[str, Any], overlay: Path | None) -> None:
         console.print(table)
         if answer["uncertain"]:
             console.print("[yellow]uncertain[/yellow]: a person should look at this one.")
+    if "anomaly" in document:
+        _show_anomaly(console, document["anomaly"])
     console.print(f"{model['name']} version {model['version']}, {model['precision']}, {model['digest'][:19]}")
     if overlay is not None:
         console.print(f"explanation: {overlay}")
+
+
+def _show_anomaly(console: Console, anomaly: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    threshold = "none: not calibrated" if anomaly["threshold"] is None else f"{anomaly['threshold']:.4g}"
+    label = f"[bold]{anomaly['label']}[/bold]  " if anomaly["label"] else ""
+    console.print(f"{label}score {anomaly['score']:.4g}, threshold {threshold}")
+    if not anomaly["regions"]:
+        return
+    table = Table(title="regions, in pixels of the photograph", title_justify="left")
+    for column in ("x", "y", "width", "height", "area"):
+        table.add_column(column, justify="right")
+    for region in anomaly["regions"][:_REGIONS]:
+        table.add_row(*map(str, region["bbox"]), f"{region['area_px']:.0f}")
+    console.print(table)
+    if len(anomaly["regions"]) > _REGIONS:
+        console.print(f"and {len(anomaly['regions']) - _REGIONS} smaller ones")
 
 
 def main() -> None:

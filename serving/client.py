@@ -56,7 +56,22 @@ class Reply:
             "reasons": json.loads(self.outputs["reasons"][i]),
         }
         model = {key: self.parameters[key] for key in ("name", "version", "digest", "precision")}
-        return {"quality": verdict, "heads": heads, "model": model}
+        return {"quality": verdict, "heads": heads, **self._anomaly(i), "model": model}
+
+    def _anomaly(self, i: int) -> dict[str, Any]:
+        """The part of an anomaly model's answer; nothing of another kind's, or where there is no answer."""
+        regions = self.outputs["anomaly.regions"][i] if "anomaly.regions" in self.outputs else b""
+        if not regions:
+            return {}
+        threshold = self.parameters["threshold"]
+        return {
+            "anomaly": {
+                "score": float(self.outputs["anomaly.score"][i]),
+                "threshold": float(threshold) if threshold else None,
+                "label": self.outputs["anomaly.label"][i].decode() or None,
+                "regions": json.loads(regions),
+            }
+        }
 
 
 def ask(url: str, task: str, images: Sequence[bytes], *, explain: str = "", timeout_s: float = 60.0) -> Reply:

@@ -51,5 +51,5 @@ def answer(served: Served, data: bytes, *, explain: bool = False, precision: str
         verdict=prepared.verdict,
         result=result.placed(where) if where is not None else result,
         overlay=result.overlay(prepared.pixels),
-        unexplained=recipe.kind.explanation(recipe.card).unavailable if explain else None,
+        unexplained=recipe.explanation.unavailable if explain else None,
     )

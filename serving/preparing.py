@@ -16,7 +16,7 @@ from data.preprocess import Preprocessing
 from data.quality import QualityProfile, QualityVerdict, prepare
 from serving.core.bundle import Card
 from serving.kinds import Kind, kind_of
-from serving.kinds.base import Form
+from serving.kinds.base import Explanation, Form
 from serving.source import Served
 
 _LOG = logging.getLogger("retiderm.serving")
@@ -43,12 +43,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a model's card says about its input."""
+    """What a model's bundle says about its input, and how its answers look."""
 
     served: Served
     card: Card
     kind: Kind
     form: Form
+    explanation: Explanation
     preprocessing: Preprocessing
     profile: QualityProfile | None
 
@@ -82,4 +83,5 @@ def load_recipe(served: Served) -> Recipe:
     card, kind = bundle.card, kind_of(bundle.card.kind)
     profile = QualityProfile.from_dict(card.quality) if card.quality else None
     preprocessing = Preprocessing.from_dict(card.preprocessing)
-    return Recipe(served, card, kind, kind.form(bundle), preprocessing, profile)
+    shown = kind.explanation(card)
+    return Recipe(served, card, kind, kind.form(bundle), shown, preprocessing, profile)

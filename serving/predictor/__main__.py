@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from data.errors import RetidermError
+from data.provenance import cpu_quota
 from serving.options import parser, set_up, source_of
 
 
@@ -18,6 +20,8 @@ def main() -> None:
     options.add_argument("--max-batch", type=int, default=32, help="images a request")
     chosen, _ = options.parse_known_args()
     set_up(chosen)
+    # What searches a memory would count the host's cores, not the container's; read when it is loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", str(chosen.threads or cpu_quota()))
 
     from serving.kserve_ext.server import ServerSettings
     from serving.predictor.app import PredictorSettings, run

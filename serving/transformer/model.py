@@ -15,7 +15,7 @@ from data.errors import ImageError
 from data.image import DecodeLimits
 from serving.answer import ImageAnswer
 from serving.identity import ModelInfo
-from serving.kinds.base import Explanation, Form, Result
+from serving.kinds.base import Form, Result
 from serving.kserve_ext.errors import NoneDecodable, PreprocessingMismatch, Unavailable
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import from_base64
@@ -77,7 +77,10 @@ class TransformerModel(Model):  # type: ignore[misc]
             black = np.zeros((1, *recipe.card.input.size, 3), np.uint8)
             try:
                 upstream = await client.infer(
-                    self.name, black, recipe.preprocessing.digest, explain=_has_map(recipe)
+                    self.name,
+                    black,
+                    recipe.preprocessing.digest,
+                    explain=recipe.explanation.map_shape is not None,
                 )
             except Exception as error:
                 # Asked often while a predictor starts; the reason is there for who looks for it.
@@ -113,7 +116,7 @@ class TransformerModel(Model):  # type: ignore[misc]
         if wire == "v1":
             return {"predictions": [answer.to_dict() for answer in answers]}
         mode = question.explain[0]
-        shown = _explanation(recipe)
+        shown = recipe.explanation
         outputs = tensors(answers, form, explain=mode, map_shape=shown.map_shape)
         model = answers[0].model
         return outputs.respond(
@@ -161,7 +164,7 @@ class TransformerModel(Model):  # type: ignore[misc]
         pixels = [item.pixels for item in prepared if isinstance(item, Ready) and item.gradable]
         if not pixels:
             return prepared, None
-        explain = any(question.explain) and _has_map(recipe)
+        explain = any(question.explain) and recipe.explanation.map_shape is not None
         with step(self.name, "predictor"):
             upstream = await shared.client().infer(
                 self.name, np.stack(pixels), recipe.preprocessing.digest, explain=explain
@@ -177,7 +180,7 @@ class TransformerModel(Model):  # type: ignore[misc]
         results: Sequence[Result],
         model: ModelInfo,
     ) -> list[ImageAnswer]:
-        why = _explanation(recipe).unavailable
+        why = recipe.explanation.unavailable
         following = iter(results)
         answers = []
         for item, mode in zip(prepared, question.explain, strict=True):
@@ -232,7 +235,7 @@ class TransformerModel(Model):  # type: ignore[misc]
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
             **self._recipe.form.describe(),
-            "explanation": _explanation(self._recipe).method,
+            "explanation": self._recipe.explanation.method,
             "intended_use": card.intended_use,
             "limits": list(card.limits),
         }
@@ -240,14 +243,6 @@ class TransformerModel(Model):  # type: ignore[misc]
 
 def _prepare(recipe: Recipe, image: bytes | str, limits: DecodeLimits) -> Ready | ImageError:
     return recipe.prepare(from_base64(image), limits)
-
-
-def _has_map(recipe: Recipe) -> bool:
-    return _explanation(recipe).map_shape is not None
-
-
-def _explanation(recipe: Recipe) -> Explanation:
-    return recipe.kind.explanation(recipe.card)
 
 
 def _all_failed(errors: Sequence[ImageError]) -> Exception:

@@ -152,7 +152,7 @@ class AnomalyForm:
     def write(self, sink: Sink, results: Sequence[Any]) -> None:
         """Score, threshold, label, and the regions as JSON; empty text where there is no answer."""
         there: list[AnomalyResult | None] = list(results)
-        limit = math.nan if self.threshold is None else self.threshold
+        limit = math.nan if self.threshold is None else _not_below(self.threshold)
         sink.array("anomaly.score", np.array([r.score if r else math.nan for r in there], np.float32))
         sink.array("anomaly.threshold", np.array([limit if r else math.nan for r in there], np.float32))
         sink.texts("anomaly.label", [(r.label or "") if r else "" for r in there])
@@ -162,6 +162,13 @@ class AnomalyForm:
 def regions_text(spots: Sequence[Spot]) -> str:
     """Regions as one BYTES element."""
     return json.dumps([spot.to_dict() for spot in spots], separators=(",", ":"))
+
+
+def _not_below(threshold: float) -> float:
+    """The least float32 that is not below: a score in float32 is at least this or not, as decided."""
+    near = np.float32(threshold)
+    # In float64: numpy would round the threshold to compare it.
+    return float(near if float(near) >= threshold else np.nextafter(near, np.float32(np.inf)))
 
 
 def _types(*names: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,8 @@ class AnomalyEngine:
         return PRECISION
 
     def describe(self) -> dict[str, Any]:
-        """What runs the model."""
-        return {}
+        """What runs the extractor, and what searches the memory."""
+        return {"runtime": f"onnxruntime {version('onnxruntime')}", "index": self.detector.scorer.index.name}
 
     def answer(self, images: NDArray[np.uint8], *, explain: bool = False) -> AnomalyBatch:
         """Score preprocessed images, uint8 [N, H, W, 3].
