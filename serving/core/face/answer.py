@@ -98,7 +98,7 @@ class Face:
     def mask(
         self, name: str, height: int, width: int, *, shift: tuple[float, float] = (0, 0)
     ) -> NDArray[np.uint8]:
-        """A region's pixels as 255 in ``uint8 [height, width]``, a part of the picture that begins at ``shift``.
+        """A region's pixels as 255 in ``uint8 [height, width]``, a part of the picture from ``shift`` on.
 
         ``skin`` is the whole face without eyes, brows and lips.
         """

@@ -135,7 +135,7 @@ class _Kit:
         return [place for form in (self._short, self._full) for place in form.detect(rgb, score)]
 
     def _closer(self, rgb: NDArray[np.uint8], score: float) -> list[Detection]:
-        """Places in overlapping parts of the picture, half its size: faces too small to be seen in the whole."""
+        """Places in overlapping parts of the picture, half its size: faces too small to see in the whole."""
         height, width = rgb.shape[:2]
         side = -(-max(height, width) // 2)
         if side < FULL.side:
@@ -166,7 +166,7 @@ class _Kit:
         first = self._landmarker.mesh(view_of(rgb, square), square)
         if first.score < _HOPELESS:
             return None
-        square = mesh_square(first)
+        square = mesh_square(first.points)
         view = view_of(rgb, square)
         second = self._landmarker.mesh(view, square)
         return (view, square, second) if second.score >= least else None
@@ -174,7 +174,7 @@ class _Kit:
     def _settle(self, view: View, square: Square, mesh: Mesh) -> Mesh:
         """The mesh after some rounds of laying the square anew."""
         for _ in range(_ROUNDS):
-            mesh = self._landmarker.both(view, mesh_square(mesh))
+            mesh = self._landmarker.both(view, mesh_square(mesh.points))
         return mesh
 
 

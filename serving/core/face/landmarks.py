@@ -75,14 +75,14 @@ def detected_square(found: Detection) -> Square:
     return Square((found.low + found.high) / 2, _BOX_TO_SIDE * float(size.max()), _angle(across))
 
 
-def mesh_square(mesh: Mesh) -> Square:
-    """The square of a mesh: centre, size and angle from all its points, so that no single one moves it.
+def mesh_square(points: Floats) -> Square:
+    """The square of landmarks ``[468, 2]``. Centre, size and angle come from all, so that no one moves it.
 
     The angle is that of all left-hand points from their right-hand mirror images.
     """
-    centre = mesh.points.mean(axis=0)
-    spread = float(np.sqrt(((mesh.points - centre) ** 2).sum(axis=1).mean()))
-    return Square(centre, _SPREAD_TO_SIDE * spread, _angle(across(mesh.points)))
+    centre = points.mean(axis=0)
+    spread = float(np.sqrt(((points - centre) ** 2).sum(axis=1).mean()))
+    return Square(centre, _SPREAD_TO_SIDE * spread, _angle(across(points)))
 
 
 def across(points: Floats) -> Floats:
@@ -90,14 +90,14 @@ def across(points: Floats) -> Floats:
     return np.asarray((points[LEFT_HALF] - points[RIGHT_HALF]).mean(axis=0), np.float64)
 
 
-def view_of(rgb: NDArray[np.uint8], square: Square) -> View:
-    """The square and its surroundings, reduced by area to about the network's size; never enlarged."""
+def view_of(rgb: NDArray[np.uint8], square: Square, side: int = _VIEW_SIDE) -> View:
+    """The square and its surroundings, reduced by area until the square has ``side``; never enlarged."""
     height, width = rgb.shape[:2]
     reach = square.side * _VIEW_MARGIN / 2
     low = np.clip(np.floor(square.centre - reach), 0, [width - 1, height - 1]).astype(int)
     high = np.clip(np.ceil(square.centre + reach), low + 1, [width, height]).astype(int)
     part = rgb[low[1] : high[1], low[0] : high[0]]
-    factor = _VIEW_SIDE / square.side
+    factor = side / square.side
     if factor < 1:
         size = np.maximum(1, np.round((high - low) * factor)).astype(int)
         part = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA).astype(np.uint8)
@@ -113,14 +113,14 @@ class Landmarker:
 
     def mesh(self, view: View, square: Square) -> Mesh:
         """Ask the network once."""
-        matrix, shift = _placing(square)
-        values, score = self._ask(_cut(view, matrix, shift))
+        matrix, shift = placing(square)
+        values, score = self._ask(cut(view.pixels, view, square))
         return Mesh(values[:, :2] @ matrix.T + shift, values[:, 2] * (square.side / SIDE), score)
 
     def both(self, view: View, square: Square) -> Mesh:
         """Ask for the picture and for its mirror image, and take the mean. The score is the lower one."""
-        matrix, shift = _placing(square)
-        image = _cut(view, matrix, shift)
+        matrix, shift = placing(square)
+        image = cut(view.pixels, view, square)
         values, score = self._ask(image)
         mirrored, other = self._ask(np.ascontiguousarray(image[:, ::-1]))
         mirrored[:, 0] = SIDE - mirrored[:, 0]
@@ -133,21 +133,27 @@ class Landmarker:
         return values.reshape(POINTS, 3).astype(np.float64), float(score)
 
 
-def _placing(square: Square) -> tuple[Floats, Floats]:
-    """The matrix and shift from the network's square to the picture."""
+def placing(square: Square, side: int = SIDE) -> tuple[Floats, Floats]:
+    """The matrix and shift that take pixels of the square, cut at ``side`` a side, to the picture's."""
     cosine, sine = np.cos(square.angle), np.sin(square.angle)
-    matrix = np.array([[cosine, -sine], [sine, cosine]]) * (square.side / SIDE)
-    return matrix, square.centre - matrix @ np.full(2, SIDE / 2)
+    matrix = np.array([[cosine, -sine], [sine, cosine]]) * (square.side / side)
+    return matrix, square.centre - matrix @ np.full(2, side / 2)
 
 
-def _cut(view: View, matrix: Floats, shift: Floats) -> NDArray[np.uint8]:
-    """The square out of the view, ``uint8 [192, 192, 3]``; black beyond the picture."""
+def cut(
+    pixels: NDArray[np.uint8], view: View, square: Square, side: int = SIDE, *, smooth: bool = False
+) -> NDArray[np.uint8]:
+    """The square out of ``pixels``, which lie as the view's: ``[side, side]``, black beyond them.
+
+    ``smooth`` interpolates by cubics, for squares that are enlarged.
+    """
+    matrix, shift = placing(square, side)
     within = view.scale[:, None] * matrix
     origin = view.scale * (shift - view.corner)
     # OpenCV counts from pixels' centres, we from their corners.
     place = np.column_stack([within, origin + within @ np.full(2, 0.5) - 0.5])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(view.pixels, place, (SIDE, SIDE), flags=flags), np.uint8)
+    flags = (cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(pixels, place, (side, side), flags=flags), np.uint8)
 
 
 def _angle(way: Floats) -> float:
