@@ -100,7 +100,9 @@ def export_onnx(model: Classifier, size: tuple[int, int], path: Path, *, explain
     return Exported(path, shapes, ExplanationCard(method, reason=reason))
 
 
-def write_onnx(graph: nn.Module, example: Tensor, names: list[str], path: Path, what: str) -> None:
+def write_onnx(
+    graph: nn.Module, example: Tensor, names: list[str], path: Path, what: str, *, input_name: str = INPUT
+) -> None:
     """Write ``graph`` as checked ONNX with any number of images; ``example`` is a batch, at best of two.
 
     Raises:
@@ -117,9 +119,9 @@ def write_onnx(graph: nn.Module, example: Tensor, names: list[str], path: Path, 
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=[input_name],
                 output_names=names,
-                dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
+                dynamic_shapes=({0: torch.export.Dim("N")},),
                 verbose=False,
             )
         model = program.model_proto
