@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from serving.core.patchcore.coreset import coreset_size, select
 from serving.core.patchcore.extractor import ExtractorCard
+from serving.core.patchcore.incremental import extend
 from serving.core.patchcore.memory import DISTANCE, Memory, MemoryInfo, unit
 from serving.patchcore.desk import Deadline
 
@@ -18,11 +19,16 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A new memory and what ``/fit_ok`` says of it. ``bound``: of an incremental fit, see docs/s4.md."""
+    """A new memory and what ``/fit_ok`` says of it.
+
+    ``bound``, of an incremental fit: no patch that the region was ever fitted with is farther than this from
+    the memory (squared L2); None where the older memory doesn't tell how far its own were.
+    """
 
     memory: Memory
     requested: float
     n_embeddings: int
+    incremental: bool = False
     bound: float | None = None
 
     def answer(self) -> dict[str, Any]:
@@ -35,7 +41,7 @@ class Fitted:
             "coreset_rate_requested": self.requested,
             "coreset_rate_applied": size / self.n_embeddings,
         }
-        if self.bound is not None:
+        if self.incremental:
             plain["cover_radius_bound"] = self.bound
         return plain
 
@@ -74,3 +80,33 @@ class Fitter:
             ),
         )
         return Fitted(memory, rate, len(embeddings))
+
+    def joined(
+        self,
+        before: Memory,
+        embeddings: NDArray[np.float32],
+        rate: float,
+        images: int,
+        deadline: Deadline,
+    ) -> Fitted:
+        """A memory of an older one's vectors and these embeddings [n, D], at ``rate`` of all there ever were.
+
+        The older memory's own embeddings are gone; ``serving.core.patchcore.incremental`` states what that
+        costs.
+        """
+        ever = (before.info.n_embeddings if before.info is not None else None) or len(before.emb)
+        memory, bound = extend(
+            before,
+            embeddings,
+            coreset_size(ever + len(embeddings), rate),
+            new_images=images,
+            seed=_SEED,
+            progress=lambda _done, _all: deadline.check(),
+            memory_bytes=self.memory_bytes,
+            extractor=self.card.backbone,
+            extractor_digest=self.card.digest,
+            input_size=self.card.input_size,
+            coreset_rate=rate,
+            distance=DISTANCE,
+        )
+        return Fitted(memory, rate, ever + len(embeddings), incremental=True, bound=bound)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from serving.patchcore.desk import Deadline, Desk
+from serving.patchcore.errors import Busy, TooSlow
+
+
+def test_as_many_as_may_be_and_no_more() -> None:
+    desk = Desk("unit", workers=1, waiting=1)
+    with desk.admit(), desk.admit():
+        with pytest.raises(Busy) as caught, desk.admit():
+            pass
+        assert caught.value.retry_after >= 1
+    with desk.admit():
+        pass
+    desk.close()
+
+
+def test_work_runs_off_the_loop_and_gives_its_value() -> None:
+    desk = Desk("unit", workers=1, waiting=1)
+
+    async def ask() -> tuple[int, str]:
+        return await desk.run(lambda _, n: (n + 1, threading.current_thread().name), Deadline(30), 4)
+
+    value, thread = asyncio.run(ask())
+    assert value == 5
+    assert thread.startswith("patchcore-unit")
+    desk.close()
+
+
+def test_work_that_comes_too_late_is_not_begun() -> None:
+    desk = Desk("unit", workers=1, waiting=1)
+    begun = []
+    with pytest.raises(TooSlow):
+        asyncio.run(desk.run(lambda _: begun.append(1), Deadline(0)))
+    assert begun == []
+    desk.close()
+
+
+def test_who_gives_up_ends_the_work() -> None:
+    desk = Desk("unit", workers=1, waiting=1)
+    ended = threading.Event()
+
+    def work(deadline: Deadline) -> None:
+        try:
+            while True:
+                deadline.check()
+        except TooSlow:
+            ended.set()
+            raise
+
+    async def ask() -> None:
+        task = asyncio.create_task(desk.run(work, Deadline(60)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ask())
+    assert ended.wait(20)
+    desk.close()
