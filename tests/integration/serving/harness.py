@@ -341,10 +341,24 @@ def rows(outputs: dict[str, Any], parameters: dict[str, Any]) -> tuple[dict[str,
                     "reasons": json.loads(_text(outputs["reasons"][1][i])),
                 },
                 "heads": heads,
+                **_anomaly(outputs, i),
                 "model": {k: parameters[k] for k in ("name", "version", "digest", "precision")},
             }
         )
     return tuple(found)
+
+
+def _anomaly(outputs: dict[str, Any], i: int) -> dict[str, Any]:
+    """The part of an anomaly model's document, its threshold as float32 has it."""
+    if "anomaly.score" not in outputs:
+        return {}
+    score, threshold, label, regions = (
+        outputs[f"anomaly.{name}"][1][i] for name in ("score", "threshold", "label", "regions")
+    )
+    if not _text(regions):
+        return {}
+    told = {"score": score, "threshold": threshold, "label": _text(label)}
+    return {"anomaly": {**told, "regions": json.loads(_text(regions))}}
 
 
 def _text(value: Any) -> str:

@@ -78,6 +78,37 @@ def test_a_response_becomes_documents() -> None:
     assert bad == {"quality": {"verdict": "retake", "reasons": ["blurred"]}, "heads": {}, "model": who}
 
 
+@pytest.mark.parametrize(("threshold", "label"), [("0.3", "ng"), ("", "")])
+def test_an_anomaly_models_response_becomes_documents(threshold: str, label: str) -> None:
+    regions = [{"bbox": [1, 2, 3, 4], "area_px": 9.0, "contour": [[1, 2]]}]
+    parts = {
+        "verdict": ("BYTES", pack([b"gradable", b"retake"])),
+        "reasons": ("BYTES", pack([b"[]", b"[]"])),
+        "error": ("BYTES", pack([b"", b""])),
+        "anomaly.score": ("FP32", np.array([0.5, np.nan], np.float32).tobytes()),
+        "anomaly.threshold": ("FP32", np.array([0.3, np.nan], np.float32).tobytes()),
+        "anomaly.label": ("BYTES", pack([label.encode(), b""])),
+        "anomaly.regions": ("BYTES", pack([json.dumps(regions).encode(), b""])),
+    }
+    outputs = [
+        {"name": name, "datatype": kind, "shape": [2], "parameters": {"binary_data_size": len(raw)}}
+        for name, (kind, raw) in parts.items()
+    ]
+    who = {"name": "t", "version": "1", "digest": "d", "precision": "fp32"}
+    given = {**who, "kind": "anomaly", "classes": "{}", "threshold": threshold}
+    head = json.dumps({"outputs": outputs, "parameters": given}).encode()
+    raw = b"".join(raw for _, raw in parts.values())
+    good, bad = decode(head + raw, len(head)).documents()
+    assert good["anomaly"] == {
+        "score": 0.5,
+        "threshold": 0.3 if threshold else None,
+        "label": label or None,
+        "regions": regions,
+    }
+    assert good["heads"] == {}
+    assert bad == {"quality": {"verdict": "retake", "reasons": []}, "heads": {}, "model": who}
+
+
 def test_no_server_is_said() -> None:
     with pytest.raises(ServingError, match="No answer"):
         ask(f"http://127.0.0.1:{free_port()}", "t", [b""])
