@@ -21,6 +21,7 @@ async def chunks(request: Request, limit: int, seconds: float) -> AsyncIterator[
     """The body, piece by piece, whether its length is declared or it comes in chunks.
 
     Raises:
+        ClientDisconnect: the client has gone.
         TooLarge: it is over ``limit`` bytes.
         BodyTimeout: it has not ended after ``seconds``.
     """
@@ -31,21 +32,24 @@ async def chunks(request: Request, limit: int, seconds: float) -> AsyncIterator[
     if declared.isdigit() and int(declared) > limit:
         raise too_large
     seen = 0
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    stream = request.stream()
+    end = asyncio.get_running_loop().time() + seconds
     request.scope[_STATE] = "begun"
-    while True:
+    more = True
+    while more:
         try:
             async with asyncio.timeout_at(end):
-                piece = await anext(stream, None)
+                message = await request.receive()
         except TimeoutError:
+            request.scope[_STATE] = "ended"  # what has not come by now isn't waited for again
             raise BodyTimeout(
                 f"The request's body did not arrive within {seconds:g} s.", hint="Send it again, faster."
             ) from None
-        if piece is None:
+        if message["type"] == "http.disconnect":
             request.scope[_STATE] = "ended"
-            return
+            raise ClientDisconnect
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        if not more:
+            request.scope[_STATE] = "ended"
         seen += len(piece)
         if seen > limit:
             raise too_large
@@ -64,7 +68,7 @@ async def drain(request: Request) -> None:
     if state == "ended" or (state is None and (waits or not has_body)):
         return
     seen = 0
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+    with contextlib.suppress(TimeoutError, RuntimeError):
         async with asyncio.timeout(_DRAIN_S):
             while seen <= _DRAIN_BYTES:
                 message = await request.receive()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from data.errors import ImageError, ImageTooLarge, Overloaded, RequestError, RetidermError, ServingError
@@ -80,6 +81,8 @@ def told(error: BaseException) -> tuple[int, str]:
         return (400 if error.status_code == 422 else error.status_code), detail
     if isinstance(error, RequestValidationError):
         return 400, _first_problem(error)
+    if isinstance(error, ClientDisconnect):  # nobody reads this; the log has it
+        return 400, "The client went away before its request had arrived."
     status = _status(error)
     if status == 500 and not isinstance(error, RetidermError):
         return 500, "Something went wrong in the server; its log says what, under the reference."

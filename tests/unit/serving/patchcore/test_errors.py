@@ -84,7 +84,8 @@ def test_debugging_puts_the_real_trace_into_the_answer() -> None:
     ("text", "kept"),
     [
         ("POST /fit_ok", True), ("1/2 of 3/4", True), ("mm²/px", True), ("at 2026-11-20", True),
-        ("np.uint8/16", True), ("/data/models/a/b.npz", False), ("in '/tmp/x'", False), (r"C:\models\a", False), ("(/a/b)", False),
+        ("np.uint8/16", True), ("/data/models/a/b.npz", False), ("in '/tmp/x'", False),
+        (r"C:\models\a", False), ("(/a/b)", False),
     ],
 )  # fmt: skip
 def test_paths_are_told_from_other_slashes(text: str, kept: bool) -> None:
