@@ -288,7 +288,7 @@ def _resolve(file: _File) -> Task:
     heads = heads_of(file.heads)
     size = (file.input_size, file.input_size) if isinstance(file.input_size, int) else file.input_size
     check_metrics(file.kind, file.train, file.gate, heads)
-    check_steps(file.steps)
+    check_steps(file.kind, file.steps)
     check_train(file.train)
     return Task(
         name=file.name,

@@ -14,7 +14,7 @@ from training.spec.reader import knob
 #: Names of heads and classes: they become columns, tensor names and metric names.
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
-#: The pipeline's steps, in order; ``default`` in a task's ``steps`` is meant for all of them.
+#: The classifier pipeline's steps, in order; ``default`` in a task's ``steps`` is meant for all of them.
 STEPS = (
     "ingest",
     "validate",
@@ -26,6 +26,16 @@ STEPS = (
     "gate",
     "promote",
     "deploy",
+)
+
+#: The anomaly pipeline's: nothing is trained, but a memory is made of features.
+ANOMALY_STEPS = (
+    *STEPS[:2],
+    "features",
+    "coreset",
+    "calibrate",
+    "evaluate",
+    *STEPS[5:],
 )
 
 #: Metrics that a gate can name; ``kappa`` is the quadratic one. Lower is better for the last two.

@@ -13,6 +13,7 @@ import yaml
 from data.errors import TaskError, UsageError
 from training.spec.parts import (
     ANOMALY_METRICS,
+    ANOMALY_STEPS,
     METRICS,
     NAME,
     STEPS,
@@ -108,11 +109,12 @@ def check_metrics(kind: str, train: Recipe, gate: GateSpec, heads: Sequence[Head
                 raise TaskError(f"`{place}`: there is no head {head!r}.", hint=near(head, names))
 
 
-def check_steps(steps: Mapping[str, StepSpec]) -> None:
-    """Every entry of ``steps:`` must be a step, with a timeout and secrets as they are written."""
+def check_steps(kind: str, steps: Mapping[str, StepSpec]) -> None:
+    """Every entry of ``steps:`` must be a step of the kind's pipeline; timeout and secrets as written."""
+    known = (*(ANOMALY_STEPS if kind == "anomaly" else STEPS), "default")
     for name, step in steps.items():
-        if name not in {*STEPS, "default"}:
-            raise TaskError(f"`steps.{name}` is no step.", hint=near(name, (*STEPS, "default")))
+        if name not in known:
+            raise TaskError(f"`steps.{name}` is no step.", hint=near(name, known))
         if step.timeout is not None and not re.fullmatch(r"\d+(\.\d+)?[smhd]", step.timeout):
             raise TaskError(f"`steps.{name}.timeout` is {step.timeout!r}.", hint="Write 90s, 30m or 2h.")
         for variable, secret in step.secrets.items():
