@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +15,14 @@ from serving.core.patchcore.extractor import CARD_FILE, MODEL_FILE, ExtractorCar
 
 
 def tiny_extractor(
-    folder: Path, *, side: int = 64, patch: int = 8, dim: int = 16, seed: int = 0, name: str = "tiny_patch8"
+    folder: Path,
+    *,
+    side: int = 64,
+    patch: int = 8,
+    dim: int = 16,
+    seed: int = 0,
+    name: str = "tiny_patch8",
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> ExtractorCard:
     """Write ``extractor.onnx`` and ``extractor.json`` into ``folder``; other seeds are other extractors."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +65,7 @@ def tiny_extractor(
         std=(1.0, 1.0, 1.0),
         weights=Weights("drawn by a seed, for tests", "Apache-2.0"),
         digest=sha256_file(folder / MODEL_FILE),
+        preprocessing=dict(preprocessing or {}),
     )
     write_card(folder, card)
     assert (folder / CARD_FILE).is_file()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data.errors import RequestError, ServingError
 from data.image import DecodeLimits
+from data.preprocess import resize
 from serving.core.patchcore.calibrate import calibrate
 from serving.core.patchcore.extractor import CARD_FILE, Extractor
 from serving.core.patchcore.score import Region, ShapeMask, evaluate_roi
@@ -179,7 +180,7 @@ class Service:
             mask = ShapeMask.from_json(asked.shape, width, height).mask()
         deadline.check()
         with watch.step("extract"):
-            patches = self.extractor.embed(self.extractor.prepare(rgb)[None])[0]
+            patches = self.extractor.embed(self._stretched(rgb)[None])[0]
         deadline.check()
         with watch.step("search"):
             found, _ = served.index.search(patches.reshape(-1, patches.shape[-1]))
@@ -260,6 +261,10 @@ class Service:
             )
         return Embeddings(count, card.dim, limits.fit_memory_bytes)
 
+    def _stretched(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        # Whatever crop or padding a task's extractor was tuned with: here the patches' grid is the region's.
+        return resize(rgb, self.extractor.card.input_size)
+
     def _decoded(
         self, form: Form, parts: tuple[Part, ...], deadline: Deadline, watch: Stopwatch
     ) -> Iterator[NDArray[np.uint8]]:
@@ -268,7 +273,7 @@ class Service:
             with watch.step("decode"):
                 batch = np.stack(
                     [
-                        self.extractor.prepare(pixels_of(form.read(part), self._decode))
+                        self._stretched(pixels_of(form.read(part), self._decode))
                         for part in parts[start : start + _BATCH]
                     ]
                 )
