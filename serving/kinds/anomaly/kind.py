@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from data.errors import BundleError
 from serving.core.bundle import Bundle, Card
 from serving.core.patchcore.calibrate import Calibration
 from serving.core.patchcore.rule import CALIBRATION, KEY, Settings
@@ -33,7 +34,13 @@ class AnomalyKind:
     def form(self, bundle: Bundle) -> AnomalyForm:
         """By the bundle's calibration and settings."""
         calibration = Calibration.from_dict(json.loads(bundle.read(CALIBRATION)))
-        ok, ng = bundle.card.heads[0].classes
+        classes = [head.classes for head in bundle.card.heads]
+        if [len(names) for names in classes] != [2]:
+            raise BundleError(
+                f"The anomaly bundle of {bundle.card.task!r} has the classes {classes}, not one pair.",
+                hint="Its one head has two: what is as it should be, and what isn't. Export it again.",
+            )
+        ((ok, ng),) = classes
         return AnomalyForm(calibration.threshold, (ok, ng), _settings(bundle.card).blur_sigma)
 
     def form_of_response(self, parameters: Mapping[str, str]) -> AnomalyForm:

@@ -13,7 +13,7 @@ import pytest
 
 from data.errors import BundleError, ImageError, IntegrityError, RequestError
 from data.preprocess import Preprocessing
-from serving.core.bundle import Bundle
+from serving.core.bundle import Bundle, HeadCard
 from serving.core.patchcore.rule import ScoreRule
 from serving.engine import load_engine
 from serving.kinds.anomaly.answers import AnomalyForm, AnomalyResult, Spot
@@ -93,6 +93,13 @@ def test_an_altered_threshold_is_not_told_by_a_transformer_either(tmp_path: Path
     path.write_bytes(path.read_bytes().replace(b'"threshold": 0', b'"threshold": 9'))
     with pytest.raises(BundleError, match="not the file that was exported"):
         load_recipe(where)
+
+
+@pytest.mark.parametrize("heads", [(), (HeadCard("a", ("x", "y", "z")),)])
+def test_other_heads_are_said(tmp_path: Path, heads: tuple[HeadCard, ...]) -> None:
+    bundle = tiny_anomaly_bundle(tmp_path / "b", heads=heads)
+    with pytest.raises(BundleError, match="not one pair"):
+        load_recipe(served(bundle))
 
 
 def test_a_precision_that_there_is_not_is_refused(tmp_path: Path) -> None:
