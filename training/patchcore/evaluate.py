@@ -38,7 +38,7 @@ Mask = NDArray[np.bool_]
 PRO_LIMIT = 0.3
 
 # A float32 above 0 orders as its own bits do; 12 of its 23 bits of fraction make bins of a relative width of
-# 1/4096. Two pixels in one bin count as a tie: on the screws that moves the pixel AUROC by less than 1e-6.
+# 1/4096. Two pixels in one bin count as a tie, which moves a pixel AUROC by about 1e-6.
 _DROPPED_BITS = 11
 _TOP = float(np.nextafter(np.float32(8.0), np.float32(0.0)))
 _BINS = (int(np.float32(_TOP).view(np.uint32)) >> _DROPPED_BITS) + 1

@@ -27,7 +27,7 @@ _OK_COLOUR, _NG_COLOUR, _LINE = "#0072B2", "#D55E00", "#000000"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Judged images of a split: ``ids``, ``scores`` and ``ng`` [N], and the map of each at the input's size."""
+    """Judged images: ``ids``, ``scores`` and ``ng`` [N], and the map of each at the input's size."""
 
     ids: Sequence[str]
     scores: Floats
