@@ -10,8 +10,9 @@ from serving.core.face.answer import Face
 
 # Faces are looked at with their box at this size, at most.
 _SIDE = 128
-# Grey levels: neighbouring pixels that vary by less are of one even colour.
-_EVEN = 0.5
+# Neighbouring pixels that vary by less are of one even colour: half a grey level in good light, less in a dim
+# photograph, where shades are fainter too.
+_EVEN, _GOOD_LIGHT = 0.5, 150.0
 # A picture is dark when so many of its pixels are; it is brightened until they reach the second number.
 _DARK_PERCENTILE, _BRIGHTENED = 98, 200
 # Below this a picture is black: there is nothing to brighten.
@@ -46,7 +47,8 @@ def flatness(grey: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """
     mean = cv2.blur(grey, (3, 3))
     spread = cv2.blur(grey * grey, (3, 3)) - mean * mean
-    return float((spread[mask] < _EVEN * _EVEN).mean())
+    even = _EVEN * min(1.0, float(np.percentile(grey[mask], 90)) / _GOOD_LIGHT)
+    return float((spread[mask] < even * even).mean())
 
 
 def gain(rgb: NDArray[np.uint8], light: float) -> float:
