@@ -9,6 +9,8 @@ import yaml
 
 from data.errors import TaskError, UsageError
 from training.spec.explain import explain
+from training.spec.patchcore import PatchCoreSpec
+from training.spec.recipe import Recipe
 from training.task import (
     Task,
     load_task,
@@ -244,7 +246,61 @@ def test_every_setting_is_explained() -> None:
     assert {f"train.{key}" for key, value in written.items() if not isinstance(value, dict)} <= set(told)
 
 
-def test_the_documents_table_is_the_recipe_as_it_is() -> None:
+@pytest.mark.parametrize(("part", "prefix"), [(Recipe, "train."), (PatchCoreSpec, "patchcore.")])
+def test_the_documents_tables_are_the_settings_as_they_are(part: type[Any], prefix: str) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "tasks.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| `train.")]
-    assert rows == [f"| `{k.name}` | {k.default} | {k.limits} | {k.doc} |" for k in explain()]
+    rows = [line for line in text.splitlines() if line.startswith(f"| `{prefix}")]
+    assert rows == [f"| `{k.name}` | {k.default} | {k.limits} | {k.doc} |" for k in explain(part, prefix)]
+
+
+ANOMALY: dict[str, Any] = {
+    "name": "parts",
+    "title": "Parts",
+    "kind": "anomaly",
+    "heads": {"status": {"classes": ["ok", "ng"]}},
+}
+
+
+def test_an_anomaly_task_has_its_section_and_no_other_task_has() -> None:
+    plain = task_from_dict(ANOMALY)
+    assert plain.patchcore == PatchCoreSpec()
+    assert small().patchcore is None
+    assert "patchcore" not in small().to_dict(), "other tasks' digests don't know of it"
+    changed = task_from_dict({**ANOMALY, "patchcore": {"score": "top_mean", "layers": [1, 2], "stride": 8}})
+    assert changed.patchcore is not None
+    assert (changed.patchcore.score.kind, changed.patchcore.layers) == ("top_mean", (1, 2))
+    assert task_from_dict(changed.to_dict()) == changed
+    assert plain.training_digest != changed.training_digest
+    other = task_from_dict({**ANOMALY, "train": {"epochs": 3}})
+    assert other.training_digest == plain.training_digest, "nothing is trained"
+
+
+def test_the_profile_for_dinov2_is_the_extractor_of_the_s4_contract() -> None:
+    task = load_task("anomaly", profile="dinov2")
+    assert (task.backbone, task.input_size) == ("vit_small_patch14_dinov2.lvd142m", (448, 448))
+    assert task.weights.source == "hub"
+    assert task.patchcore is not None
+    assert (task.patchcore.layers, task.patchcore.neighbourhood, task.patchcore.coreset_rate) == ((), 1, 0.02)
+    assert (task.patchcore.project, task.patchcore.stride, task.patchcore.balance) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"heads": {"status": {"classes": ["ng", "ok"]}}}, "ok and ng, in this order, not status: ng, ok"),
+        ({"heads": {"a": {"classes": ["ok", "ng"]}, "b": {"classes": ["ok", "ng"]}}}, "one head"),
+        ({"patchcore": {"layer": [1]}}, "'layers'"),
+        ({"patchcore": {"neighbourhood": 4}}, "must be odd"),
+        ({"patchcore": {"layers": [1, 1]}}, "twice"),
+        ({"patchcore": {"coreset_rate": 0}}, "from 1e-06 to 1"),
+        ({"patchcore": {"score": "top"}}, "top_mean"),
+        ({"patchcore": {"augment": {"turns": 0}}}, "`patchcore.augment.turns` is 0"),
+        ({"gate": {"floors": {"nll": 1}}}, "`gate.floors`: 'nll' is no metric"),
+        ({"gate": {"margin": {"metric": "pro"}}}, "`gate.margin.metric`"),
+        ({"kind": "classification", "patchcore": {}}, "belongs to tasks of `kind: anomaly`"),
+    ],
+)
+def test_a_wrong_anomaly_task_is_explained(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        task_from_dict({**ANOMALY, **changes})
+    assert said in str(caught.value)
