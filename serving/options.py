@@ -54,6 +54,8 @@ def set_up(options: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     logging.getLogger("kserve").setLevel(logging.WARNING)
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+    # It tells of every instruction set that it was not built for.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     if options.die_with_parent:
         parent = os.getppid()
         # Linux's own notice of a parent's death, kill -9 included: PR_SET_PDEATHSIG is 1.
