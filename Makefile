@@ -106,6 +106,11 @@ bench: setup ## Measure the speeds that the documentation quotes
 bench-quality: setup ## Train on real sets, five seeds or folds each, and hold the means against their targets
 	@$(BIN)/python -m benchmarks.quality $(ARGS)
 
+# make bench-anomaly ARGS='--mvtec /data/mvtec/screw'
+.PHONY: bench-anomaly
+bench-anomaly: setup ## PatchCore side by side with anomalib, which gets an environment of its own
+	@$(BIN)/python -m benchmarks.anomaly $(ARGS)
+
 # --- maintain --------------------------------------------------------------------------------------------------
 
 # Only these two lines make locks. Both name no host, and the serving image's is cut from the whole one.

@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -204,17 +203,11 @@ def quality(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def versions(_: dict[str, Any]) -> dict[str, Any]:
-    """What is installed beside this interpreter."""
-    names = ("anomalib", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "lightning")
-    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in names}}
-
-
 def main() -> None:
     """Read a job, do it, answer; standard output carries answers and nothing else."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    tasks = {"coreset": coreset, "serve": serve, "quality": quality, "versions": versions}
+    tasks = {"coreset": coreset, "serve": serve, "quality": quality}
     job = json.loads(sys.stdin.readline())
     torch.set_num_threads(job["threads"])
     with contextlib.suppress(ImportError):

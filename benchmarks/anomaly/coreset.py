@@ -8,8 +8,6 @@ counts, being the least disturbed one. Every selection is judged in float64 afte
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,13 +126,9 @@ def agreement(found: dict[str, Taken], judged: dict[str, Any]) -> tuple[bool, st
     return mine <= GREEDY and theirs > GREEDY, note
 
 
-def measure(
-    cases: Sequence[tuple[Case, Path]], part: Part, folder: Path, threads: int, python: Path, began: float
-) -> None:
-    """Every case in turn, its embeddings given as a file."""
-    for case, embeddings in cases:
-        print(f"[{time.monotonic() - began:5.0f} s] coreset: {case.name}, against {case.against}", flush=True)
-        found = compete(case, embeddings, folder, threads, python)
-        selections = {f"{k} {n}": str(p) for k, v in found.items() for n, p in enumerate(v.selections)}
-        judged = run(None, "judge", {"embeddings": str(embeddings), "selections": selections}, threads)
-        tell(part, case, found, judged)
+def measure(case: Case, embeddings: Path, part: Part, folder: Path, threads: int, python: Path) -> None:
+    """One case: let the contenders choose, then judge what each chose in every round."""
+    found = compete(case, embeddings, folder, threads, python)
+    selections = {f"{k} {n}": str(p) for k, v in found.items() for n, p in enumerate(v.selections)}
+    judged = run(None, "judge", {"embeddings": str(embeddings), "selections": selections}, threads)
+    tell(part, case, found, judged)

@@ -53,11 +53,20 @@ def install(*, upgrade: bool = False) -> Path:
     return python
 
 
-def _call(command: list[str]) -> None:
-    """Run a command; its failure ends the benchmark with what it said."""
+def installed(python: Path) -> dict[str, str]:
+    """The versions of anomalib's environment."""
+    names = ["anomalib", "lightning", *SHARED]
+    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {names}}}))"
+    found: dict[str, str] = json.loads(_call([str(python), "-c", code]))
+    return found
+
+
+def _call(command: list[str]) -> str:
+    """Run a command and give what it printed; its failure ends the benchmark with what it said."""
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         sys.exit(f"{' '.join(command[:3])} failed:\n{answer.stderr.strip()}")
+    return answer.stdout
 
 
 def weights() -> Path:

@@ -169,7 +169,7 @@ def tell(
         covered += value
         part.add(data, contender, f"step: {name}", value, "ms")
     middle = statistics.median(total)
-    part.add(data, contender, "step: everything else", max(0.0, middle - covered), "ms", "HTTP, Python")
+    part.add(data, contender, "step: everything else", max(0.0, middle - covered), "ms")
     part.add(data, contender, "whole, median", middle, "ms")
     part.add(data, contender, "whole, 95th percentile", sorted(total)[int(0.95 * (len(total) - 1))], "ms")
 

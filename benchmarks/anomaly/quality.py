@@ -144,12 +144,10 @@ def measure(
         part.add(data, contender, "pixel AUROC", pixels[contender], "", note)
 
     mine = run(None, "quality", {**ours, "maps": str(folder / "ours.npy")}, threads)
-    for count, values in mine["scores"].items():
-        told(OURS, values, f"memory of {count}")
-        part.add(
-            data, OURS, f"coreset to {count}", mine["coreset_seconds"][count], "s", f"of {mine['patches']}"
-        )
-    tell_pixels(OURS, folder / "ours.npy", f"memory of {ours['counts'][-1]}")
+    for count, memory in mine["memories"].items():
+        told(OURS, memory["scores"], f"memory of {count}")
+        part.add(data, OURS, "coreset", memory["seconds"], "s", f"{mine['patches']} to {count}")
+    tell_pixels(OURS, folder / "ours.npy", f"memory of {count}")
     part.add(data, OURS, "embed the OK images", mine["embed_seconds"], "s")
     part.add(data, OURS, "peak resident memory", mine["peak_mib"], "MiB")
     found = run(python, "quality", {**theirs, "maps": str(folder / "theirs.npy")}, threads)
@@ -157,14 +155,8 @@ def measure(
         told(ANOMALIB, values, f"memory of {found['memory'][0]}, {number} neighbours")
     tell_pixels(ANOMALIB, folder / "theirs.npy", f"memory of {found['memory'][0]}")
     part.add(data, ANOMALIB, "embed the OK images", found["embed_seconds"], "s")
-    part.add(
-        data,
-        ANOMALIB,
-        "coreset",
-        found["coreset_seconds"],
-        "s",
-        f"{found['patches']} to {found['memory'][0]}",
-    )
+    chosen = f"{found['patches']} to {found['memory'][0]}"
+    part.add(data, ANOMALIB, "coreset", found["coreset_seconds"], "s", chosen)
     part.add(data, ANOMALIB, "peak resident memory", found["peak_mib"], "MiB")
     best = max(area for name, area in areas.items() if name.startswith(ANOMALIB))
     shipped = areas[f"{OURS}, memory of {count}"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.anomaly import environment
-from benchmarks.anomaly.__main__ import images
 from benchmarks.anomaly.latency import ANOMALIB, form, resized, tell, timed
+from benchmarks.anomaly.parts import images
 from benchmarks.anomaly.quality import auroc, masks
 from benchmarks.anomaly.records import Part
 from data.paths import Home
