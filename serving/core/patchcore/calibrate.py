@@ -22,8 +22,9 @@ OVERLAP_MARGIN = 1.02
 class Calibration:
     """A threshold and what it was made of; the keys of ``calib.json`` and of S4's answer.
 
-    ``threshold``, ``p99_ok`` and ``p5_ng`` (None without NG scores) are in squared L2. ``area_mm2_thr`` is the
-    smallest region that is told, in mm²; ``score_percentile`` the percentile of the map that is the score.
+    ``threshold``, ``p99_ok`` and ``p5_ng`` (None without NG scores) are in squared L2. ``area_mm2_thr`` is
+    the smallest region that is told, in mm²; ``score_percentile`` the percentile of the map that is the
+    score.
     """
 
     threshold: float

@@ -27,7 +27,7 @@ _HINT = "Build the extractor again: retiderm anomaly extractor."
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where the network's weights come from: ``source``, ``licence`` and the file's ``sha256`` (None: unknown)."""
+    """Where the network's weights come from; ``sha256`` is the file's, None where it is unknown."""
 
     source: str
     licence: str
@@ -40,8 +40,8 @@ class ExtractorCard:
 
     ``input_size`` (H, W) in pixels, ``grid`` (Ht, Wt) patches of ``dim`` numbers. ``mean`` and ``std`` (of
     0–255 pixels scaled to 0–1) are told only: they are in the graph. ``digest`` is the hex SHA-256 of
-    ``extractor.onnx``; ``preprocessing`` are the settings of ``data.preprocess.Preprocessing``, of which a ROI
-    takes the resize alone.
+    ``extractor.onnx``; ``preprocessing`` are the settings of ``data.preprocess.Preprocessing``, of which a
+    ROI takes the resize alone.
     """
 
     name: str
@@ -139,7 +139,8 @@ class Extractor:
         height, width = self.card.input_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
             raise RequestError(
-                f"The extractor takes uint8 [N, {height}, {width}, 3], not {images.dtype} {list(images.shape)}.",
+                f"The extractor takes uint8 [N, {height}, {width}, 3], "
+                f"not {images.dtype} {list(images.shape)}.",
                 hint="Prepare the ROI first: Extractor.prepare.",
             )
         patches = np.empty((len(images), *self.card.grid, self.card.dim), np.float32)
@@ -192,8 +193,8 @@ def _check_signature(session: Any, card: ExtractorCard) -> None:
     outputs = {item.name: list(item.shape) for item in session.get_outputs()}
     if inputs != {INPUT: "tensor(uint8)"} or OUTPUT not in outputs:
         raise BundleError(
-            f"The extractor's graph takes {inputs} and gives {sorted(outputs)}; it should take uint8 {INPUT!r} "
-            f"and give {OUTPUT!r}.",
+            f"The extractor's graph takes {inputs} and gives {sorted(outputs)}; it should take uint8 "
+            f"{INPUT!r} and give {OUTPUT!r}.",
             hint=_HINT,
         )
     told = (*card.grid, card.dim)

@@ -1,8 +1,9 @@
 """FAISS's file of an exact L2 index (``IndexFlatL2``), read and written without FAISS.
 
-The format, as FAISS 1.15 writes it and has since 2017: ``IxF2``, d (int32), n (int64), twice 2²⁰ (int64), trained
-(uint8), metric (int32, 1 = L2), then the count of floats (uint64) and the floats, all little-endian. Reading it
-ourselves means that bytes from a shared folder never reach FAISS's own parser, which trusts them.
+The format, as FAISS 1.15 writes it: ``IxF2``, d (int32), n (int64), twice 2²⁰ (int64), trained (uint8),
+metric (int32, 1 = L2), then the count of floats (uint64) and the floats, all little-endian; a test compares
+the bytes. Reading it ourselves means that bytes from a shared folder never reach FAISS's own parser, which
+trusts them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Where the files of a ROI may lie, in this version's layout and older ones', and reading them as one generation.
+"""Where the files of a ROI may lie, in this version's layout and older ones'; reading them as one generation.
 
 - Folders: ``<role>/<roi>/memory.npz``, ``index.faiss``, ``calib.json``; ours are those whose metadata names a
   generation.
 - Flat names, which a later old version wrote: ``<role>_<roi>.npz``, ``<role>_<roi>_index.faiss``,
-  ``<role>_<roi>_calib.json``. Old versions wrote ``_`` for every character but letters, digits, ``-`` and ``_``.
+  ``<role>_<roi>_calib.json``. Old versions wrote ``_`` for every character but letters, digits, ``-`` and
+  ``_``.
 
-A folder of ours is newer than any flat file, a flat file newer than an older folder. A flat name is ambiguous: ``a_b_c``
-is ROI ``c`` of ``a_b`` and ROI ``b_c`` of ``a``, which the old version mixed up as well. It serves whoever spells it
-that way, with a warning in the log, until that pair is fitted anew and so has a folder of its own.
+A folder of ours is newer than any flat file, a flat file newer than an older folder. A flat name is
+ambiguous: ``a_b_c`` is ROI ``c`` of ``a_b`` and ROI ``b_c`` of ``a``, which the old version mixed up as
+well. It serves whoever spells it that way, with a warning in the log, until that pair is fitted anew and so
+has a folder of its own.
 """
 
 from __future__ import annotations
@@ -54,7 +56,6 @@ class Files:
     euclidean: bool
     index_path: Path
     calibration_path: Path
-    stamp: Stamp
 
     @property
     def ours(self) -> bool:
@@ -163,7 +164,7 @@ def consistent(memory: Memory, index: bytes) -> None:
 def _folder(root: Path, role: str, roi: str) -> Path:
     folder = root / role / roi
     if not folder.exists() and folder.parent.is_dir():
-        # Where a filesystem can't swap two folders, a kill (or a fit that is at it now) leaves the old one here.
+        # Where a filesystem can't swap two folders, a kill leaves the old one here, or a fit at work now.
         for left in sorted(folder.parent.glob(f".{roi}.????????.old")):
             if (left / roi / MEMORY).is_file():
                 return left / roi
@@ -218,13 +219,13 @@ def _read(place: _Place) -> Files | None:
         except FileNotFoundError:  # a fit has swapped the folder away
             continue
         if place.stamp() == before:
-            return _parse(place, before, data, index, calibration)
+            return _parse(place, data, index, calibration)
     raise IntegrityError(
         "The ROI's files change faster than they can be read.", hint="Fit a ROI from one place at a time."
     )
 
 
-def _parse(place: _Place, stamp: Stamp, data: bytes, index: bytes | None, calibration: bytes | None) -> Files:
+def _parse(place: _Place, data: bytes, index: bytes | None, calibration: bytes | None) -> Files:
     memory = read_memory(data)
     if index is not None:
         consistent(memory, index)
@@ -240,7 +241,6 @@ def _parse(place: _Place, stamp: Stamp, data: bytes, index: bytes | None, calibr
         euclidean=calibrated is not None and index is None and (info is None or info.distance is None),
         index_path=place.index,
         calibration_path=place.calibration,
-        stamp=stamp,
     )
 
 

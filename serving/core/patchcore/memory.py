@@ -1,4 +1,4 @@
-"""A memory: the coreset of OK patches that new patches are compared with, and ``memory.npz`` that holds it."""
+"""A memory, the coreset of OK patches that new ones are compared with, and ``memory.npz`` that holds it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ DISTANCE = "squared_l2"
 # Older versions stored lengths as float32 made them; a vector farther off is no unit vector.
 _UNIT_TOLERANCE = 1e-3
 # What older versions called the extractor.
-_OLD_NAMES = {"extractor": ("model", "model_name"), "coreset_rate_applied": ("applied_rate",)}
+_OLD_NAMES = {
+    "format": ("format_version",),
+    "extractor": ("model", "model_name"),
+    "coreset_rate_applied": ("applied_rate",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,10 @@ class MemoryInfo:
     def from_dict(cls, value: Any) -> MemoryInfo:
         """Read metadata, older versions' included: unknown keys are left alone, missing ones are None.
 
+        Older versions may hold anything under a name of ours; it is None unless a memory is judged by it.
+
         Raises:
-            IntegrityError: a known key holds another type, or the format or the distance is unknown here.
+            IntegrityError: a key holds another type, or the format or the distance is unknown here.
         """
         if not isinstance(value, Mapping):
             raise _wrong("its metadata is not an object")
@@ -80,8 +86,13 @@ class MemoryInfo:
         for item in fields(cls):
             names = (item.name, *_OLD_NAMES.get(item.name, ()))
             found = next((value[name] for name in names if value.get(name) is not None), None)
-            if found is not None:
+            if found is None:
+                continue
+            try:
                 given[item.name] = _read(item.name, found)
+            except TypeError as error:
+                if item.name in _JUDGED or value.get("generation") is not None:
+                    raise _wrong(f"its metadata says {item.name} is {found!r}") from error
         made = cls(**given)
         if made.format > FORMAT:
             raise _wrong(f"its format is {made.format}, this version reads up to {FORMAT}")
@@ -149,7 +160,8 @@ def unit(embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
             "A patch embedding is zero or not finite, so it has no direction.",
             hint="Check the extractor that made it.",
         )
-    return (values / lengths).astype(np.float32)
+    scaled: NDArray[np.float32] = (values / lengths).astype(np.float32)
+    return scaled
 
 
 def now() -> str:
@@ -158,7 +170,7 @@ def now() -> str:
 
 
 def pack_memory(memory: Memory) -> bytes:
-    """The bytes of ``memory.npz``: ``emb``, ``token_h``, ``token_w`` and, where there is info, ``metadata``."""
+    """The bytes of ``memory.npz``: ``emb``, ``token_h``, ``token_w`` and, if there is info, ``metadata``."""
     arrays: dict[str, Any] = {
         "emb": memory.emb,
         "token_h": np.int64(memory.token_h),
@@ -218,6 +230,9 @@ def _text(value: NDArray[Any]) -> str:
 
 
 _TEXTS = {"extractor", "extractor_digest", "created_at", "distance", "generation"}
+_NUMBERS = {"coreset_rate", "coreset_rate_applied", "radius"}
+# What a memory is judged by: never passed over, whoever wrote it.
+_JUDGED = {"extractor", "extractor_digest", "input_size", "distance"}
 _WHOLES = {"format", "count_images", "n_embeddings", "seed"}
 
 
@@ -234,10 +249,9 @@ def _read(name: str, value: Any) -> Any:
         sides = [value, value] if isinstance(value, int) else value
         if isinstance(sides, list) and len(sides) == 2 and all(type(side) is int for side in sides):
             return sides[0], sides[1]
-    if name in ("coreset_rate", "coreset_rate_applied", "radius") and isinstance(value, int | float):
-        if not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    raise _wrong(f"its metadata says {name} is {value!r}")
+    if name in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(name)
 
 
 def _another(theirs: str, ours: str) -> RequestError:

@@ -11,8 +11,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
 
 def check_token(name: object, what: str = "the id") -> str:
-    """``name``, if it is a path-safe token: letters A–Z and a–z, digits, ``.``, ``_`` and ``-``, 1 to 64 of them, not
-    beginning with a dot, without two dots in a row.
+    """``name``, if it is a path-safe token: 1 to 64 of A–Z, a–z, 0–9, ``.``, ``_`` and ``-``, no dot first,
+    no two dots in a row.
 
     Everything else is refused, not mended: mended names of two ROIs could be one.
 
@@ -23,6 +23,6 @@ def check_token(name: object, what: str = "the id") -> str:
         shown = repr(name[:MAX_LENGTH]) if isinstance(name, str) else type(name).__name__
         raise RequestError(
             f"{what[0].upper()}{what[1:]} {shown} is no path-safe token.",
-            hint=f"Use A–Z, a–z, 0–9, '.', '_' and '-', at most {MAX_LENGTH}, not '.' first, no two dots in a row.",
+            hint=f"Use A–Z, a–z, 0–9, '.', '_' and '-', at most {MAX_LENGTH}, no '.' first, no two in a row.",
         )
     return name

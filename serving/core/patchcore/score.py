@@ -30,7 +30,7 @@ PICTURE_PERCENTILES = (1.0, 99.0)
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place that reaches the threshold: ``bbox`` (x, y, w, h) and ``contour`` [(x, y), …] in pixels of the map.
+    """A place that reaches the threshold: ``bbox`` (x, y, w, h) and ``contour`` ((x, y), …) in map pixels.
 
     ``area_px`` counts the region's own pixels (holes are no part of it), ``area_mm2`` is the same in mm².
     """
@@ -43,7 +43,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A scored ROI of h × w pixels: ``map`` float32 [h, w], ``heatmap`` uint8 [h, w], regions largest first."""
+    """A scored ROI: ``map`` float32 [h, w], ``heatmap`` uint8 [h, w], ``regions`` largest first."""
 
     map: NDArray[np.float32]
     score: float
@@ -133,8 +133,8 @@ def evaluate_roi(
 ) -> Scored:
     """All of S4's steps from patch distances [Ht, Wt] to what ``/infer`` tells of a ROI of ``size`` (h, w).
 
-    Without a calibration there are no regions and the score is the 99th percentile. ``mask`` None is the whole
-    ROI. Raises as the steps do.
+    Without a calibration there are no regions and the score is the 99th percentile. ``mask`` None is the
+    whole ROI. Raises as the steps do.
     """
     check_mm_per_px(mm_per_px)
     map_ = anomaly_map(distances, size, blur_sigma)

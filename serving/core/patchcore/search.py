@@ -28,7 +28,8 @@ class Index(Protocol):
         """(M, D)."""
 
     def search(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """For queries [q, D] the squared L2 distance to the nearest vector, float32 [q], and its index, int64 [q].
+        """For queries [q, D] the squared L2 distances to their nearest vectors, float32 [q], and the vectors'
+        indices, int64 [q].
 
         Raises:
             RequestError: the queries have another shape or type.
@@ -127,7 +128,8 @@ def _distances(
     queries: NDArray[np.float32], vectors: NDArray[np.float32], nearest: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     difference = queries - vectors[nearest]
-    return np.einsum("ij,ij->i", difference, difference).astype(np.float32, copy=False)
+    distances: NDArray[np.float32] = np.einsum("ij,ij->i", difference, difference)
+    return distances
 
 
 def _checked(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

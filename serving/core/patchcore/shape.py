@@ -37,8 +37,9 @@ class ShapeMask:
 
     @classmethod
     def from_json(cls, value: Any, width: int, height: int) -> ShapeMask:
-        """Read S4's object; None is the whole ROI. Missing numbers default to the whole ROI: the rectangle's
-        from corner to corner, the circle's centre in the middle and its radius half the shorter side, no hole.
+        """Read S4's object; None is the whole ROI. Missing numbers default to the whole ROI: the
+        rectangle's from corner to corner, the circle's centre in the middle and its radius half the shorter
+        side, no hole.
 
         Raises:
             RequestError: another kind, an unknown key, or a number that is not finite or out of range.
@@ -104,6 +105,6 @@ def _number(value: Mapping[str, Any], name: str) -> float | None:
 def _wrong(what: str) -> RequestError:
     return RequestError(
         f"The shape can't be used: {what}.",
-        hint='Send {"kind": "rect", x, y, w, h}, {"kind": "circle", cx, cy, r} or {"kind": "annulus", cx, cy, '
-        "r, r_inner}, in pixels.",
+        hint='Send {"kind": "rect", x, y, w, h}, {"kind": "circle", cx, cy, r} or {"kind": "annulus", cx, '
+        "cy, r, r_inner}, in pixels.",
     )

@@ -1,9 +1,9 @@
 """The memories of all ROIs on disk, as contract S4 lays them out: ``models/<role>/<roi>/``.
 
-A folder holds ``memory.npz``, ``index.faiss`` and ``calib.json``, plain files that any older reader opens at those
-very paths. A fit writes a new folder beside it and swaps the two in one step (``data.files.atomic_dir``), so that
-a reader sees one generation or the next and a kill leaves the old one serving. ``layouts.py`` reads what older
-versions wrote.
+A folder holds ``memory.npz``, ``index.faiss`` and ``calib.json``, plain files that any older reader opens
+at those very paths. A fit writes a new folder beside it and swaps the two in one step
+(``data.files.atomic_dir``), so that a reader sees one generation or the next and a kill leaves the old one
+serving. ``layouts.py`` reads what older versions wrote.
 """
 
 from __future__ import annotations
@@ -68,9 +68,13 @@ class RoiStore:
             RequestError: an id is no path-safe token, or there is no memory for it.
             IntegrityError: a file is damaged, or they aren't of one fit.
         """
+        self.folder(role, roi)
+        # Taken before the files are read: a change meanwhile makes it an old stamp, never a wrong one.
+        stamp = layouts.stamp(self.root, role, roi)
         files = self._files(role, roi)
         if files.euclidean:
             files = self._migrated(role, roi, files)
+            stamp = layouts.stamp(self.root, role, roi)
         return StoredRoi(
             role,
             roi,
@@ -78,7 +82,7 @@ class RoiStore:
             open_index(files.memory.emb, faiss=self._faiss),
             files.calibration,
             files.generation,
-            files.stamp,
+            stamp or (),
         )
 
     def stamp(self, role: str, roi: str) -> Stamp | None:
@@ -204,7 +208,7 @@ def _squared(files: Files) -> Calibration:
 
 
 def _carry_over(old: Path, new: Path) -> None:
-    """Copy what someone else keeps in the ROI's folder; ours, and what a kill left half written, stays behind."""
+    """Copy what someone else keeps in the ROI's folder; our files and half-written ones stay behind."""
     if not old.is_dir():
         return
     for item in sorted(old.iterdir()):
