@@ -30,9 +30,9 @@ PHOTOGRAPHS = 500
 class Scale:
     """How much is measured.
 
-    ``few``, ``many``, ``most``: patches, with the rounds of each. ``asked``: rounds of ``/infer``; ``fitted``:
-    OK images in its memory. ``memory`` of ``share`` patches: what anomalib's AUROC is given. ``learned``: OK
-    images for the AUROC. ``studies`` of ``/infer``; input ``size`` for the AUROC. None: all, as the task has it.
+    ``few``, ``many``, ``most``: patches, with the rounds of each. ``asked``: rounds of ``/infer``.
+    ``fitted``: OK images in its memory; ``studies``: how many of its studies. ``memory`` of ``share`` patches
+    is what anomalib's AUROC is given; ``learned``: OK images for it; ``size``: another input size.
     """
 
     few: tuple[int, int] = (34_992, 3)
