@@ -25,7 +25,7 @@ from serving.patchcore.form import Form, Part
 from serving.patchcore.images import header_of, pixels_of, png_base64
 from serving.patchcore.locks import Locks
 from serving.patchcore.regions import Regions, Served
-from serving.patchcore.settings import Settings
+from serving.patchcore.settings import Settings, extractors
 from serving.patchcore.timing import Stopwatch
 
 # Images that pass through the extractor together: more gain nothing on a processor.
@@ -60,10 +60,11 @@ class Service:
         """
         folder = settings.extractor_folder
         if not (folder / CARD_FILE).is_file():
+            made = ", ".join(sorted(path.parent.name for path in extractors().glob(f"*/{CARD_FILE}")))
             raise ServingError(
                 f"There is no extractor in {folder}.",
                 hint="Make one with retiderm anomaly extractor, and name its folder with --extractor or "
-                "PATCHCORE_EXTRACTOR.",
+                "PATCHCORE_EXTRACTOR." + (f" In {extractors()} there are: {made}." if made else ""),
             )
         device = _device(settings)
         extractor = Extractor.open(folder, threads=settings.threads, device=device)

@@ -23,21 +23,32 @@ MODEL = "vit_small_patch14_dinov2.lvd142m"
 INPUT_SIZE = 448
 
 
+def extractors() -> Path:
+    """Where extractors are kept that nobody gave another folder."""
+    return home().root / "extractors"
+
+
+def extractor_name(backbone: str, size: tuple[int, int]) -> str:
+    """The name of an extractor's folder there, by its model and its input's (height, width)."""
+    height, width = size
+    return f"{backbone}-{height}" if height == width else f"{backbone}-{height}x{width}"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the service agrees to take, hold and wait for. Bytes, pixels, seconds, counts.
 
-    ``fit_memory_bytes`` is what a fit's embeddings may take of memory; beyond it they lie in an unnamed file
-    of the temporary folder. ``max_embeddings`` ends what a fit may be at all: at 384 numbers each, 1.2
-    million are 1.8 GB.
+    ``fit_memory_bytes`` is what a fit's embeddings may take of memory, beyond which they lie in an unnamed
+    file of the temporary folder, and again what the choice of the coreset may. ``max_embeddings`` ends what a
+    fit may be at all: at 384 numbers each, 1.1 million are 1.7 GB.
     """
 
     max_body_bytes: int = 64 * 2**20
     max_fit_bytes: int = 2 * 2**30
     max_image_bytes: int = 20 * 2**20
-    max_image_pixels: int = 50_000_000
+    max_image_pixels: int = 16_000_000
     max_images: int = 2000
-    max_embeddings: int = 2_100_000
+    max_embeddings: int = 1_100_000
     max_scores: int = 200_000
     max_waiting: int = 32
     max_waiting_fits: int = 8
@@ -114,7 +125,8 @@ class Settings:
         """Where the extractor is: as told, or ``RETIDERM_HOME/extractors/<model>-<size>``."""
         if self.extractor is not None:
             return self.extractor
-        return home().root / "extractors" / f"{self.model_name or MODEL}-{self.snapped or INPUT_SIZE}"
+        side = self.snapped or INPUT_SIZE
+        return extractors() / extractor_name(self.model_name or MODEL, (side, side))
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> Settings:
