@@ -24,8 +24,8 @@ def deploy(task: str, version: str) -> str:
         from data.paths import home
         from serving.core.bundle import Bundle
         from serving.core.pointer import read_pointer
-        from serving.core.runtimes import open_runtime
         from training.registry.client import Registry
+        from training.registry.rescore import hold_to_golden
         from training.registry.targets import default_targets
 
         registry = Registry()
@@ -39,7 +39,7 @@ def deploy(task: str, version: str) -> str:
                 )
         pointer = read_pointer(home().serving, task)
         if pointer is not None:
-            open_runtime(Bundle.open(pointer.folder(home().serving))).close()
+            hold_to_golden(Bundle.open(pointer.folder(home().serving)))
         names = ", ".join(target.name for target in targets)
         say(f"served by {names}; golden answers hold")
         return names

@@ -13,6 +13,10 @@ _FIGURES = (
     ("kappa", "kappa"),
     ("accuracy", "accuracy"),
     ("balanced_accuracy", "balanced accuracy"),
+    ("f1", "F1 of NG"),
+    ("best_f1", "best F1"),
+    ("pixel_auroc", "pixel AUROC"),
+    ("pro", "PRO"),
 )
 
 
@@ -22,6 +26,8 @@ def show(outcome: Mapping[str, Any], console: Console | None = None) -> None:
     if outcome["metrics"]:
         for line in figures(outcome["metrics"], outcome["calibration"]):
             out.print(line)
+    if outcome.get("anomaly"):
+        out.print(_memory(outcome["anomaly"]))
     if outcome["synthetic"]:
         out.print("[yellow]synthetic images: these figures say nothing about patients[/yellow]")
     gate = outcome["gate"] or {"decision": "refuse", "reasons": []}
@@ -50,7 +56,7 @@ def figures(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None = 
     for name, head in metrics.items():
         yield f"{name}, {head['n']} test images"
         for key, title in _FIGURES:
-            if key in head:
+            if key in head and head[key]["value"] is not None:
                 told = head[key]
                 around = _span(told["low"], told["high"])
                 yield _line(title, _number(told["value"]), f"95 %: {around}" if around else "")
@@ -62,6 +68,13 @@ def figures(metrics: Mapping[str, Any], calibration: Mapping[str, Any] | None = 
             if coverage["observed"] is not None:
                 title = f"coverage, {coverage['stated']:.0%} stated"
                 yield _line(title, _number(coverage["conformal"]), _band(coverage))
+
+
+def _memory(told: Mapping[str, Any]) -> str:
+    """The threshold and what the memory is made of."""
+    made = told["memory"] or {}
+    size = f"{made['coreset']:,} of {made['patches']:,} patches" if made else ""
+    return _line("threshold", _number(told["threshold"]), f"memory: {size}" if size else "")
 
 
 def _line(title: str, value: str, more: str) -> str:

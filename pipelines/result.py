@@ -9,6 +9,7 @@ from typing import Any
 from data.files import read_json, write_json
 from data.provenance import hardware, versions
 from pipelines.local import RunRecord, error_of
+from pipelines.shape import shape_of
 
 SCHEMA = Path(__file__).with_name("result.schema.json")
 SCHEMA_VERSION = 1
@@ -34,12 +35,14 @@ def result(record: RunRecord) -> dict[str, Any]:
     receipt = _json(record, "promote", "receipt")
     dataset = _dataset(record)
     card = _card(record)
-    evaluation = _json(record, "calibrate", "evaluation")
+    shape = shape_of(task)
+    evaluation = _json(record, shape.judged_step, "evaluation")
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": record.run_id,
         "task": task.name,
         "task_digest": task.digest,
+        "kind": task.kind,
         "status": _status(record, gate),
         "started_at": record.started_at.isoformat(timespec="seconds"),
         "seconds": record.seconds,
@@ -58,9 +61,10 @@ def result(record: RunRecord) -> dict[str, Any]:
         "code_digest": whole_code_digest(),
         "version": record.outputs.get("register", {}).get("Output"),
         "bundle_digest": _bundle_digest(record),
-        "mlflow_run_id": record.outputs.get("train", {}).get("Output"),
+        "mlflow_run_id": record.outputs.get(shape.run_step, {}).get("Output"),
         "metrics": _metrics(evaluation),
         "calibration": _calibration(evaluation),
+        "anomaly": _anomaly(record, evaluation),
         "gate": gate,
         "promoted": receipt is not None,
         "served_by": record.outputs.get("deploy", {}).get("Output"),
@@ -106,10 +110,8 @@ def _error(record: RunRecord) -> dict[str, Any] | None:
 
 
 def _steps(record: RunRecord, gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    from pipelines.classifier import STEPS
-
     found = []
-    for name in STEPS:
+    for name in shape_of(record.request.task).steps:
         step = record.steps.get(name)
         if step is not None:
             status = "failed" if step.status == "running" else step.status
@@ -162,7 +164,10 @@ def _bundle_digest(record: RunRecord) -> str | None:
     return f"sha256:{sha256_file(path / 'card.json')}" if path and (path / "card.json").is_file() else None
 
 
-_FIGURES = ("auc", "accuracy", "balanced_accuracy", "kappa", "nll", "ece")
+_ALWAYS = ("auc", "accuracy", "balanced_accuracy", "nll", "ece")
+#: Of graded heads, and of anomaly models.
+_SOMETIMES = ("kappa", "f1", "best_f1", "pixel_auroc", "pro")
+_NONE = {"value": None, "low": None, "high": None}
 
 
 def _metrics(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -171,15 +176,33 @@ def _metrics(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         name: {
             "n": head["n"],
-            **{figure: head[figure] for figure in _FIGURES if figure in head},
+            **{figure: head.get(figure, _NONE) for figure in _ALWAYS},
+            **{figure: head[figure] for figure in _SOMETIMES if figure in head},
             "classes": head["classes"],
         }
         for name, head in evaluation["heads"].items()
     }
 
 
+def _anomaly(record: RunRecord, evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What an anomaly model decides by, and its memory; None for another kind, or where it wasn't judged."""
+    if evaluation is None or record.request.task.kind != "anomaly":
+        return None
+    memory = _path(record, "coreset", "memory")
+    proof = _card(record).get("parity", {}).get("features", {})
+    told = evaluation["threshold"]
+    return {
+        "threshold": told["threshold"],
+        "p99_ok": told["p99_ok"],
+        "p5_ng": told["p5_ng"],
+        "memory": read_json(memory / "built.json") if memory is not None else None,
+        "parity": proof.get("max_difference"),
+    }
+
+
 def _calibration(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if evaluation is None:
+    """Of probabilities, so None where a model gives none."""
+    if evaluation is None or not all("calibration" in head for head in evaluation["heads"].values()):
         return None
     found = {}
     for name, head in evaluation["heads"].items():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from training.labels import Rows, read_rows
 
 if TYPE_CHECKING:
     from data.dataset import Dataset
+    from data.preprocess import Preprocessing
     from training.spec.patchcore import PatchAugment, PatchCoreSpec
     from training.task import Task
 
@@ -35,7 +36,8 @@ PATCHES, ABOUT, BUILT = "patches.npy", "patches.json", "built.json"
 #: Places of the head's classes: what the memory is made of, and what is looked for.
 OK, NG = 0, 1
 
-_BATCH = 8
+#: Images that are embedded together.
+BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,25 @@ def of_class(rows: Rows, head: str, which: int) -> NDArray[np.intp]:
     return np.flatnonzero(rows.labels[head] == which)
 
 
-def pixels_of(dataset: Dataset, task: Task, rows: Rows, chosen: NDArray[np.intp]) -> Iterator[Any]:
+def pixels_of(
+    dataset: Dataset, preprocessing: Preprocessing, rows: Rows, chosen: NDArray[np.intp]
+) -> Iterator[NDArray[np.uint8]]:
     """The chosen rows' preprocessed images, uint8 [n, H, W, 3], in batches and in order."""
     from training.fit.cache import load_pixels
 
-    pixels = load_pixels(dataset, task.preprocessing)
+    pixels = load_pixels(dataset, preprocessing)
     places = pixels.where([rows.sha256[i] for i in chosen])
-    for start in range(0, len(places), _BATCH):
-        yield pixels.array[places[start : start + _BATCH]]
+    for start in range(0, len(places), BATCH):
+        yield np.asarray(pixels.array[places[start : start + BATCH]])
+
+
+def a_few(dataset: Dataset, task: Task) -> NDArray[np.uint8]:
+    """The first OK training images, uint8 [n, H, W, 3], that an extractor is compared on.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    return next(pixels_of(dataset, task.preprocessing, *_ok_training(dataset, task)))
 
 
 def collect(task: Task, dataset: Dataset, extractor: Extractor, out: Path, *, seed: int) -> Patches:
@@ -104,14 +117,7 @@ def collect(task: Task, dataset: Dataset, extractor: Extractor, out: Path, *, se
         DatasetError: there is no OK training image.
     """
     spec = settings_of(task)
-    head = task.heads[0].name
-    rows = read_rows(dataset, "train", task.heads)
-    chosen = of_class(rows, head, OK)
-    if not len(chosen):
-        raise DatasetError(
-            "The dataset has no OK training images, so there is nothing normal to remember.",
-            hint="Give OK images to the train split: retiderm data ingest says how splits are made.",
-        )
+    rows, chosen = _ok_training(dataset, task)
     height, width = extractor.card.grid
     dim, each = extractor.card.dim, height * width
     turned = spec.augment.turns * (2 if spec.augment.mirror else 1)
@@ -127,8 +133,8 @@ def collect(task: Task, dataset: Dataset, extractor: Extractor, out: Path, *, se
             temporary / PATCHES, mode="w+", dtype=np.float32, shape=(len(chosen) * turned * keep, dim)
         )
         at, image = 0, 0
-        batches = pixels_of(dataset, task, rows, chosen)
-        for batch in track(batches, "Embedding OK images", total=math.ceil(len(chosen) / _BATCH)):
+        batches = pixels_of(dataset, extractor.preprocessing, rows, chosen)
+        for batch in track(batches, "Embedding OK images", total=math.ceil(len(chosen) / BATCH)):
             for copy, copies in enumerate(copies_of(batch, spec.augment)):
                 patches = extractor.embed(copies).reshape(len(batch), each, dim)
                 for i, one in enumerate(patches):
@@ -180,6 +186,17 @@ def _drawn(each: int, keep: int, seed: int, key: str, copy: int) -> NDArray[np.i
         return np.arange(each)
     rng = np.random.default_rng([seed, copy, int(key[:16], 16)])
     return np.sort(rng.choice(each, keep, replace=False))
+
+
+def _ok_training(dataset: Dataset, task: Task) -> tuple[Rows, NDArray[np.intp]]:
+    rows = read_rows(dataset, "train", task.heads)
+    chosen = of_class(rows, task.heads[0].name, OK)
+    if not len(chosen):
+        raise DatasetError(
+            "The dataset has no OK training images, so there is nothing normal to remember.",
+            hint="Give OK images to the train split: retiderm data ingest says how splits are made.",
+        )
+    return rows, chosen
 
 
 def settings_of(task: Task) -> PatchCoreSpec:

@@ -113,7 +113,7 @@ def _golden(scorer: Scorer, dataset: Dataset, task: Task, seed: int) -> bytes:
     chosen = np.concatenate(
         [np.sort(rng.choice(kind, min(share, len(kind)), replace=False)) for kind in kinds]
     )
-    images = np.concatenate(list(pixels_of(dataset, task, rows, chosen)))
+    images = np.concatenate(list(pixels_of(dataset, task.preprocessing, rows, chosen)))
     found = scorer.score(images)
     return npz(images=images, scores=found.score, distances=found.distances)
 
@@ -129,9 +129,9 @@ def _reference(scorer: Scorer, dataset: Dataset, task: Task, seed: int) -> bytes
         return rows, np.sort(rng.choice(ok, min(REFERENCE_IMAGES, len(ok)), replace=False))
 
     rows, chosen = some("train")
-    pixels = np.concatenate(list(pixels_of(dataset, task, rows, chosen)))
-    train = score_rows(scorer, dataset, task, rows, chosen, what="training images for reference")
-    val = score_rows(scorer, dataset, task, *some("val"), what="validation images for reference")
+    pixels = np.concatenate(list(pixels_of(dataset, task.preprocessing, rows, chosen)))
+    train = score_rows(scorer, dataset, rows, chosen, what="training images for reference")
+    val = score_rows(scorer, dataset, *some("val"), what="validation images for reference")
     counts = np.bincount(rows.labels[head][rows.labels[head] >= 0], minlength=2).astype(np.float32)
     frame = dataset.split("train")
     return npz(

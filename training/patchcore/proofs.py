@@ -35,7 +35,7 @@ def features_parity(
         return next(embed(features, [images], device="cpu"))
 
     rows = read_rows(dataset, "test", task.heads)
-    found = score_rows(scorer, dataset, task, rows, embed=by_torch, what="test images by torch")
+    found = score_rows(scorer, dataset, rows, embed=by_torch, what="test images by torch")
     if not np.array_equal(found.ids, exported.ids):
         raise ParityError("The stored scores are not those of the test images.", hint="Evaluate again.")
     worst = float(np.abs(found.score - exported.score).max(initial=0.0))

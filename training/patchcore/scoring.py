@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from data.errors import DatasetError, IntegrityError
 from data.files import atomic_path, read_json
 from data.progress import track
+from serving.core.bundle import Bundle
 from serving.core.patchcore.calibrate import Calibration, calibrate
-from serving.core.patchcore.detector import Scorer, Scores
+from serving.core.patchcore.detector import Scorer, Scores, open_detector
 from serving.core.patchcore.extractor import Extractor
 from serving.core.patchcore.memory import read_memory
 from serving.core.patchcore.rule import INDEX, MEMORY, ScoreRule, Settings
 from serving.core.patchcore.search import open_index
 from training.labels import Rows, read_rows
-from training.patchcore.build import BUILT, NG, OK, of_class, pixels_of, settings_of
+from training.patchcore.build import BATCH, BUILT, NG, OK, of_class, pixels_of, settings_of
 from training.predict import Predictions
+from training.spec.parts import HeadSpec
 
 if TYPE_CHECKING:
     from data.dataset import Dataset
@@ -82,14 +84,13 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 def score_rows(
     scorer: Scorer,
     dataset: Dataset,
-    task: Task,
     rows: Rows,
     chosen: NDArray[np.intp] | None = None,
     *,
     embed: Embed | None = None,
     what: str = "images",
 ) -> Scored:
-    """Score the chosen rows (all of them when not given) with a memory.
+    """Score the chosen rows (all of them when not given) with a memory, as its extractor prepares images.
 
     ``embed`` takes the place of the exported extractor, for the proof that torch's features score alike.
     """
@@ -97,24 +98,24 @@ def score_rows(
     embed = embed or scorer.extractor.embed
     scores: list[Scores] = []
     means: list[NDArray[np.float32]] = []
-    for batch in track(pixels_of(dataset, task, rows, picked), f"Scoring {what}", total=-(-len(picked) // 8)):
+    batches = pixels_of(dataset, scorer.extractor.preprocessing, rows, picked)
+    for batch in track(batches, f"Scoring {what}", total=-(-len(picked) // BATCH)):
         patches = embed(batch)
         scores.append(scorer.score_patches(patches))
         means.append(np.asarray(patches.mean(axis=(1, 2)), np.float32))
     grid, dim = scorer.settings.grid, scorer.settings.dim
     return Scored(
         ids=np.array([rows.ids[i] for i in picked], dtype=np.str_),
-        label=rows.labels[task.heads[0].name][picked],
+        label=next(iter(rows.labels.values()))[picked],
         score=np.concatenate([np.zeros(0, np.float32), *(part.score for part in scores)]),
         distances=np.concatenate([np.zeros((0, *grid), np.float32), *(part.distances for part in scores)]),
         embedding=np.concatenate([np.zeros((0, dim), np.float32), *means]),
     )
 
 
-def score_split(scorer: Scorer, dataset: Dataset, task: Task, split: str) -> Scored:
-    """Score every image of a split."""
-    rows = read_rows(dataset, split, task.heads)
-    return score_rows(scorer, dataset, task, rows, what=f"{split} images")
+def score_split(scorer: Scorer, dataset: Dataset, heads: Sequence[HeadSpec], split: str) -> Scored:
+    """Score every image of a split; ``heads`` is the task's only one."""
+    return score_rows(scorer, dataset, read_rows(dataset, split, heads), what=f"{split} images")
 
 
 def predictions(scored: Scored, threshold: float, head: str) -> Predictions:
@@ -142,6 +143,14 @@ class Calibrated:
     calibration: Calibration
     ok: int
     ng: int
+
+
+def bundle_predictions(bundle: Bundle, dataset: Dataset, split: str) -> Predictions:
+    """What a bundle says about a split, as serving would: for a gate whose stored answers are missing."""
+    detector = open_detector(bundle)
+    head = HeadSpec(bundle.card.heads[0].name, bundle.card.heads[0].classes)
+    scored = score_split(detector.scorer, dataset, [head], split)
+    return predictions(scored, detector.threshold, head.name)
 
 
 def open_scorer(task: Task, extractor: Path, memory: Path) -> Scorer:
@@ -173,13 +182,13 @@ def calibrate_memory(scorer: Scorer, dataset: Dataset, task: Task, out: Path) ->
         DatasetError: there is no OK validation image.
     """
     head = task.heads[0].name
-    val = score_split(scorer, dataset, task, "val")
+    val = score_split(scorer, dataset, task.heads, "val")
     rows = read_rows(dataset, "train", task.heads)
     unseen = of_class(rows, head, NG)
     ok, ng = val.of(OK), val.of(NG)
     val.save(out / "val.npz")
     if len(unseen):
-        more = score_rows(scorer, dataset, task, rows, unseen, what="NG training images")
+        more = score_rows(scorer, dataset, rows, unseen, what="NG training images")
         more.save(out / "train_ng.npz")
         ng = np.concatenate([ng, more.score])
     if not len(ok):

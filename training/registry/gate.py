@@ -25,6 +25,7 @@ from .decision import FloorCheck, GateDecision, GateRules, Line
 from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .proofs import unproved
+from .rescore import rescore
 from .version import APPROVED, CHALLENGER, Version
 
 if TYPE_CHECKING:
@@ -261,18 +262,6 @@ def _predictions(
             f"version {version.version}: {problem}.", hint="Give the gate the data set that it was judged on."
         )
     return rescore(bundle, dataset)
-
-
-def rescore(bundle: Bundle, dataset: Dataset) -> Predictions:
-    """Ask a bundle about a data set's test images through ONNX Runtime, as serving would."""
-    from serving.core.runtimes import open_runtime
-    from training.predict import predict
-
-    runtime = open_runtime(bundle)
-    try:
-        return predict(runtime, dataset, "test", card=bundle.card)
-    finally:
-        runtime.close()
 
 
 def _licence(card: Card, rules: GateRules) -> list[str]:

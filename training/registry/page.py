@@ -22,6 +22,10 @@ _NAMES = {
     "nll": "Negative log-likelihood",
     "ece": "Expected calibration error",
     "coverage": "Coverage of the sets",
+    "f1": "F1 of what is not OK",
+    "best_f1": "Best F1 of any threshold",
+    "pixel_auroc": "AUROC of pixels",
+    "pro": "PRO (regions found, FPR up to 0.3)",
 }
 
 

@@ -1,0 +1,1 @@
+"""The steps that only the anomaly pipeline has; the others are the classifier's own."""
