@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.manifests.rendering import Document, of_kind
 
-TASKS = {"dr-grading": "dr_grading", "skin-lesion": "skin_lesion"}
+TASKS = {"dr-grading": "dr_grading", "skin-lesion": "skin_lesion", "anomaly": "anomaly"}
 
 
 def pod_specs(documents: list[Document]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,7 +45,7 @@ def test_pods_keep_to_the_restricted_standard(documents: list[Document]) -> None
         assert spec["automountServiceAccountToken"] is False, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
         assert all("hostPath" not in volume for volume in spec["volumes"]), name
-    assert found == 4
+    assert found == 5
     for name, container in containers(documents):
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False, name
