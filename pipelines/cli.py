@@ -64,6 +64,12 @@ COMMANDS: dict[str, Mount] = {
         single=True,
     ),
     "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", single=True),
+    "anomaly": Mount(
+        "pipelines.commands.anomaly",
+        "PatchCore over HTTP: serve it for existing clients, and make its extractor.",
+        _SERVE,
+        "pipelines",
+    ),
     "compile": _pipeline("cluster", "Write the pipelines as YAML for Kubeflow.", _CLUSTER),
     "submit": _pipeline("cluster", "Send a pipeline to Kubeflow, once or on a schedule.", _CLUSTER),
 }

@@ -19,7 +19,8 @@ from serving.core.patchcore.detector import Scorer
 from training.evaluate import evaluate
 from training.evaluate.bootstrap import interval, resamples
 from training.patchcore.build import NG
-from training.patchcore.evaluate import PixelFigures, PixelTally, image_figures, tally_pixels
+from training.patchcore.evaluate import PixelFigures, image_figures, tally_pixels
+from training.patchcore.pictures import Shown, write_pictures
 from training.patchcore.scoring import Scored, score_split
 from training.patchcore.scoring import predictions as as_predictions
 
@@ -63,9 +64,16 @@ def judge(
     report["kind"] = task.kind
     report["threshold"] = calibration.to_dict()
     known = _labelled(scored)
-    tally = _pixels(scorer, dataset, task, known)
+    shown = Shown(
+        [str(name) for name in known.ids],
+        known.score.astype(np.float64),
+        known.label == NG,
+        calibration.threshold,
+        lambda i: scorer.map(known.distances[i]),
+    )
+    tally = tally_pixels(dataset, task, shown.ids, shown.ng, shown.map_of)
     report["heads"][head] |= figures(known, calibration.threshold, tally.figures(), seed=seed)
-    pictures.mkdir(parents=True, exist_ok=True)
+    write_pictures(shown, tally, dataset, task, pictures)
     return report
 
 
@@ -86,16 +94,6 @@ def figures(scored: Scored, threshold: float, pixels: PixelFigures, *, seed: int
 def _labelled(scored: Scored) -> Scored:
     keep = np.flatnonzero(scored.label >= 0)
     return Scored(*(getattr(scored, name)[keep] for name in Scored.__dataclass_fields__))
-
-
-def _pixels(scorer: Scorer, dataset: Dataset, task: Task, scored: Scored) -> PixelTally:
-    return tally_pixels(
-        dataset,
-        task,
-        [str(name) for name in scored.ids],
-        scored.label == NG,
-        lambda i: scorer.map(scored.distances[i]),
-    )
 
 
 def _f1(scored: Scored, threshold: float, seed: int) -> dict[str, float | None]:
