@@ -42,12 +42,12 @@ KINDS: dict[str, Kind] = {
 }
 
 # From where a measure counts as found. docs/measures.md says how they were chosen; none is a diagnosis.
-WRINKLED = 0.6
-DARK = 8.0
+WRINKLED = 2.0
+DARK = 10.0
 # The ΔE*ab that S3's severity calls 1.
 DARKEST = 25.0
 OILY = 0.08
-RED = 20.0
+RED = 25.0
 
 
 @dataclass(frozen=True, slots=True)

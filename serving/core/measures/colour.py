@@ -101,7 +101,7 @@ def redness(patch: Patch) -> float | None:
 
 
 def dark_circles(patch: Patch) -> float | None:
-    """ΔE*ab of the skin under the eyes from the cheek below: both sides' mean; 0 for one that isn't darker."""
+    """ΔE*ab of the skin under the eyes from the cheek below: the sides' mean, 0 for one that isn't darker."""
     sides = []
     for side in ("right", "left"):
         under, cheek = patch.pixels(f"{side}_under_eye"), patch.pixels(f"{side}_cheek")

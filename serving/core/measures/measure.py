@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ WRINKLE_REGIONS = ("forehead", "right_under_eye", "left_under_eye", *CHEEKS)
 
 _GREY = "the photograph has no colour"
 _SMALL = "the face is too small in the photograph to show fine detail"
+_CLOSE = "too little around the face to estimate the light's colour from"
 _UNSEEN = "the part of the face that it is measured on is not in the picture"
 
 
@@ -59,11 +62,12 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Measures:
         if found:
             tone = found.name
             numbers["ita"] = found.ita
+        if found and balance.reliable:
             neutral = balance.apply(patch.rgb)
-            other = skin_tone(
-                Patch(neutral, to_lab(neutral), patch.masks, patch.eye_distance, patch.enlarged)
-            )
+            other = skin_tone(dataclasses.replace(patch, rgb=neutral, lab=to_lab(neutral)))
             numbers["ita_balanced"] = other.ita if other else None
+        elif found:
+            missing["ita_balanced"] = _CLOSE
         numbers["redness"] = redness(patch)
         numbers["shine"] = highlights(patch, *SHINE_REGIONS)
         numbers["shine_t_zone"] = highlights(patch, "forehead", "nose")

@@ -16,36 +16,42 @@ Floats = NDArray[np.float32]
 _SCALES = (1.5, 2.5)
 # A line's depth in L*, as its normalised second derivative shows it, from which it counts.
 _DEEP = 1.2
-# Shorter lines are pores, hairs and noise. In pixels at 256; the eyes are about 66 apart.
+# How much darker than the skin on both sides a line must be, in L*, and how far off that is, in scales.
+_DARKER, _BESIDE = 0.5, 2.0
+# Shorter lines are pores, hairs and noise. In pixels at 256; the eyes are about 68 apart.
 _SHORT = 10
 
 
 def ridges(lightness: Floats) -> tuple[Floats, Mask]:
-    """How strongly each pixel of L* ``[H, W]`` lies in a dark line, and whether it is on the line's middle.
+    """How strongly each pixel of L* ``[H, W]`` lies in a dark line, and whether it is on its middle.
 
-    At each scale the Hessian matrix of the blurred lightness is taken times the scale squared (Lindeberg 1998,
-    Int. J. Comput. Vis. 30, 117). Its larger eigenvalue is the one across a dark line; the other one's size is
-    taken off, so that spots don't count (after Frangi et al. 1998). The middle is where the strength is
-    largest across.
+    At each scale the Hessian matrix of the blurred lightness is taken times the scale squared (Lindeberg
+    1998, Int. J. Comput. Vis. 30, 117). Its larger eigenvalue is the one across a dark line; the other one's
+    size is taken off, so that spots don't count (after Frangi et al. 1998). The middle is where the strength
+    is largest across, and darker than the skin on both sides: beside a light line one side isn't lighter.
     """
     strength = np.zeros(lightness.shape, np.float32)
-    angle = np.zeros(lightness.shape, np.float32)
+    angle, depth = strength.copy(), strength.copy()
     for scale in _SCALES:
-        blurred = cv2.GaussianBlur(lightness, (0, 0), scale)
+        blurred = np.asarray(cv2.GaussianBlur(lightness, (0, 0), scale), np.float32)
         down, right = np.gradient(blurred)
         (yy, yx), (_, xx) = np.gradient(down), np.gradient(right)
         half, twist = (xx + yy) / 2, np.hypot((xx - yy) / 2, yx)
-        larger, smaller = half + twist, half - twist
-        here = (scale * scale * (larger - np.abs(smaller))).astype(np.float32)
+        here = (scale * scale * (half + twist - np.abs(half - twist))).astype(np.float32)
+        way = (0.5 * np.arctan2(2 * yx, xx - yy)).astype(np.float32)
+        beside = np.minimum(*(_along(blurred, way, side * _BESIDE * scale) for side in (-1, 1)))
         better = here > strength
-        strength[better] = here[better]
-        angle[better] = (0.5 * np.arctan2(2 * yx, xx - yy))[better].astype(np.float32)
-    y, x = np.mgrid[: lightness.shape[0], : lightness.shape[1]].astype(np.float32)
-    across = [
-        cv2.remap(strength, x + way * np.cos(angle), y + way * np.sin(angle), cv2.INTER_LINEAR)
-        for way in (-1, 1)
-    ]
-    return strength, (strength > across[0]) & (strength >= across[1])
+        strength[better], angle[better] = here[better], way[better]
+        depth[better] = (beside - blurred)[better]
+    before, after = _along(strength, angle, -1), _along(strength, angle, 1)
+    return strength, (strength > before) & (strength >= after) & (depth > _DARKER)
+
+
+def _along(plane: Floats, angle: Floats, distance: float) -> Floats:
+    """Each pixel's neighbour at a distance in its own direction."""
+    y, x = np.mgrid[: plane.shape[0], : plane.shape[1]].astype(np.float32)
+    x, y = x + distance * np.cos(angle), y + distance * np.sin(angle)
+    return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def line_length(lightness: Floats, mask: Mask) -> float:
