@@ -64,6 +64,9 @@ COMMANDS: dict[str, Mount] = {
         single=True,
     ),
     "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", single=True),
+    "tune": Mount(
+        "serving.tune", "Measure which runtime is fastest here, and use it.", _SERVE, "serving", single=True
+    ),
     "anomaly": Mount(
         "pipelines.commands.anomaly",
         "PatchCore over HTTP: serve it for existing clients, and make its extractor.",

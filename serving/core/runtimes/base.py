@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import RequestError
+from data.errors import RequestError, ServingError
 from serving.core.bundle import Card
 
 OUTPUTS = ("logits", "cam", "embedding")
@@ -68,3 +69,17 @@ def check_outputs(outputs: Sequence[str], card: Card) -> tuple[str, ...]:
                 hint=f"It has: {', '.join(card.outputs)}.",
             )
     return tuple(outputs)
+
+
+def require(module: str, what: str) -> Any:
+    """An optional runtime's module; ``ServingError`` says which extra it comes with.
+
+    A package whose own library is missing or of another system counts as not installed, with its reason.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ServingError(
+            f"{what} can't be used here: {error}.",
+            hint="Install the extra: pip install 'retiderm[edge]'; or serve fp32, which needs none.",
+        ) from error

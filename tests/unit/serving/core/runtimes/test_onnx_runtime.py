@@ -150,8 +150,8 @@ def test_precisions_must_be_approved_and_known(tmp_path: Path, bundle: Bundle) -
     refused = {"fp32": PrecisionCard("model.onnx", approved=False)}
     with pytest.raises(BundleError, match="Approved: none"):
         open_runtime(changed(bundle, tmp_path / "a", precisions=refused))
-    foreign = {"fp32": PrecisionCard("model.onnx", format="tflite")}
-    with pytest.raises(BundleError, match="No runtime here runs 'tflite'"):
+    foreign = {"fp32": PrecisionCard("model.onnx", format="gguf")}
+    with pytest.raises(BundleError, match="runs no 'fp32' of the format 'gguf'"):
         open_runtime(changed(bundle, tmp_path / "b", precisions=foreign))
 
 
