@@ -112,6 +112,14 @@ def stamp(root: Path, role: str, roi: str) -> Stamp | None:
     return tuple(entry for state in states for entry in state)
 
 
+def calibration_of(root: Path, role: str, roi: str) -> bytes | None:
+    """The bytes of a ROI's ``calib.json``, read by nothing and so whatever they and the other files hold."""
+    for place in (_in_folder(_folder(root, role, roi)), *_older(root, role, roi)):
+        if place.memory.is_file():
+            return place.calibration.read_bytes() if place.calibration.is_file() else None
+    return None
+
+
 def retire_flat(root: Path, role: str, roi: str) -> None:
     """Rename a ROI's flat files to ``….retired``, which no version reads, once it has a folder of its own.
 

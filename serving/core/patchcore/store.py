@@ -104,8 +104,7 @@ class RoiStore:
                 generation=generation,
                 created_at=(memory.info.created_at if memory.info else None) or now(),
             )
-            before = layouts.find(self.root, role, roi)
-            retired = before.calibration_bytes if before is not None else None
+            retired = layouts.calibration_of(self.root, role, roi)
             self._put(role, roi, replace(memory, info=info), {RETIRED: retired})
             layouts.retire_flat(self.root, role, roi)
         return generation
