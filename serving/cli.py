@@ -37,7 +37,10 @@ def serve(
     port: Annotated[int, typer.Option(help="REST: KServe V1 and V2.")] = 8080,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC. Default: the next free after --port.")] = None,
     predictor_port: Annotated[int | None, typer.Option(help="The predictor's gRPC, on loopback.")] = None,
-    precision: Annotated[str, typer.Option(help="One of the card's approved precisions.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(help="One of the cards' approved precisions; auto: as retiderm tune chose, else fp32."),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of an inference. Default: the CPU quota.")
     ] = None,

@@ -9,10 +9,11 @@ from serving.source import Served
 __all__ = ["Batch", "Engine", "load_engine"]
 
 
-def load_engine(served: Served, *, precision: str = "fp32", threads: int | None = None) -> Engine:
+def load_engine(served: Served, *, precision: str = "auto", threads: int | None = None) -> Engine:
     """Open, verify every file, load, and hold the answers to the golden images against the stored ones.
 
-    ``threads`` of None is the container's CPU quota.
+    ``precision`` is one of the card's approved ones, or ``auto``: what ``retiderm tune`` chose on this kind
+    of host, else fp32. ``threads`` of None is the container's CPU quota.
 
     Raises:
         IntegrityError: the bundle was altered, is another one, or doesn't give its golden answers.

@@ -29,7 +29,7 @@ def find_served(root: Path | None, bundle: Path | None, task: str | None) -> Ser
     return found[task]
 
 
-def answer(served: Served, data: bytes, *, explain: bool = False, precision: str = "fp32") -> ImageAnswer:
+def answer(served: Served, data: bytes, *, explain: bool = False, precision: str = "auto") -> ImageAnswer:
     """Answer an encoded image.
 
     Raises:

@@ -35,7 +35,7 @@ class ServePlan:
     port: int = 8080
     grpc_port: int | None = None
     predictor_port: int | None = None
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     grace_s: float = 30.0
     ready_file: Path | None = None

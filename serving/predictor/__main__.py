@@ -13,7 +13,11 @@ from serving.options import parser, set_up, source_of
 def main() -> None:
     """Serve until SIGTERM; exit 1 with the reason when it can't."""
     options = parser("Serve bundles to a transformer: KServe V2 over REST and gRPC.")
-    options.add_argument("--precision", default="fp32", help="one of the card's approved precisions")
+    options.add_argument(
+        "--precision",
+        default="auto",
+        help="one of the cards' approved precisions; auto: as retiderm tune chose on such a host, else fp32",
+    )
     options.add_argument("--threads", type=int, help="threads of one inference (default: the CPU quota)")
     options.add_argument("--workers", type=int, default=1, help="inferences at once")
     options.add_argument("--max-waiting", type=int, default=32, help="requests that may wait; beyond: 503")

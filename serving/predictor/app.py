@@ -20,9 +20,13 @@ from serving.watch import Watcher
 
 @dataclass(frozen=True, slots=True)
 class PredictorSettings:
-    """How much a predictor does at once. ``threads`` of None is the container's CPU quota."""
+    """How much a predictor does at once. ``threads`` of None is the container's CPU quota.
 
-    precision: str = "fp32"
+    ``precision`` is one of the cards' approved ones, or ``auto``: what ``retiderm tune`` chose on this kind
+    of host, else fp32.
+    """
+
+    precision: str = "auto"
     threads: int | None = None
     workers: int = 1
     max_waiting: int = 32

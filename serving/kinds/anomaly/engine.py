@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from data.errors import BundleError, RequestError
 from serving.core.bundle import Card
 from serving.core.patchcore.detector import Detector, open_detector
+from serving.core.runtimes import AUTO
 from serving.kinds.anomaly.answers import AnomalyForm, AnomalyResult, Spot, regions_text
 from serving.kinds.anomaly.kind import KIND
 from serving.kinds.base import Sink
 from serving.source import Served
 
+# The extractor is exported in one precision, and retiderm tune has nothing to choose.
 PRECISION = "fp32"
 
 
@@ -91,7 +93,7 @@ class AnomalyEngine:
 def load_anomaly(served: Served, *, precision: str, threads: int | None) -> AnomalyEngine:
     """See ``serving.engine.load_engine``."""
     bundle = served.open(verify=True)
-    if precision != PRECISION:
+    if precision not in (PRECISION, AUTO):
         raise BundleError(
             f"The bundle of {bundle.card.task!r} has no approved precision {precision!r}.",
             hint=f"Approved: {PRECISION}.",

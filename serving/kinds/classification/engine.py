@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.core.bundle import Card
 from serving.core.decisions import HeadDecision, decide
-from serving.core.runtimes import Runtime, open_runtime
+from serving.core.runtimes import Runtime, open_runtime, tuned_table
 from serving.kinds.base import Sink
 from serving.kinds.classification.answers import HeadResult, HeadsForm, HeadsResult
 from serving.source import Served
@@ -57,11 +57,15 @@ class HeadsBatch:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationEngine:
-    """A proved bundle. See ``serving.kinds.base.Engine``."""
+    """A proved bundle. See ``serving.kinds.base.Engine``.
+
+    ``tuned`` is the table that ``retiderm tune`` measured for it on this kind of host, or None.
+    """
 
     served: Served
     card: Card
     runtime: Runtime
+    tuned: Mapping[str, Any] | None = None
 
     @property
     def precision(self) -> str:
@@ -74,8 +78,8 @@ class ClassificationEngine:
         return HeadsForm.of_card(self.card)
 
     def describe(self) -> dict[str, Any]:
-        """What runs the model."""
-        return {"runtime": self.runtime.name}
+        """What runs the model, and what ran how fast when it was chosen."""
+        return {"runtime": self.runtime.name, "tuned": self.tuned}
 
     def answer(self, images: NDArray[np.uint8], *, explain: bool = False) -> HeadsBatch:
         """Answer preprocessed images, uint8 [N, H, W, 3].
@@ -105,7 +109,8 @@ class ClassificationEngine:
 def load_classifier(served: Served, *, precision: str, threads: int | None) -> ClassificationEngine:
     """See ``serving.engine.load_engine``."""
     bundle = served.open(verify=True)
-    return ClassificationEngine(served, bundle.card, open_runtime(bundle, precision, threads))
+    runtime = open_runtime(bundle, precision, threads)
+    return ClassificationEngine(served, bundle.card, runtime, tuned_table(bundle.digest))
 
 
 def _result(classes: tuple[str, ...], answer: HeadAnswer, i: int) -> HeadResult:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from data.errors import BundleError, NotAnImage, RequestError, UsageError
+from data.paths import Home
+from serving.core.runtimes import write_tuned
 from serving.engine import load_engine
 from serving.kinds.classification.engine import ClassificationEngine
 from serving.offline import answer, find_served
 from serving.source import open_source
+from serving.tune import tune
 from tests.bundles import tiny_bundle
 from tests.integration.serving import pictures
 
@@ -75,6 +78,21 @@ def test_an_altered_bundle_is_not_loaded(tmp_path: Path) -> None:
     model.write_bytes(content)
     with pytest.raises(BundleError):
         load_engine(served)
+
+
+def test_what_was_tuned_runs_and_its_table_is_told(tmp_path: Path, home: Home) -> None:
+    bundle = tiny_bundle(tmp_path / "b")
+    served = open_source(None, bundle.root).scan()["dr_grading"]
+    before = load_engine(served, threads=1).describe()
+    assert before["tuned"] is None
+    assert before["runtime"].startswith("onnxruntime ")
+    chosen = tune(bundle, rounds=1, threads=1)
+    write_tuned(chosen)
+    after = load_engine(served, threads=1)
+    assert after.describe() == {"runtime": chosen.version, "tuned": chosen.to_dict()}
+    assert after.precision == chosen.precision
+    # Asked for by name, a precision is what it says, whatever was tuned.
+    assert load_engine(served, precision="fp32", threads=1).describe()["runtime"] == before["runtime"]
 
 
 def test_offline_answers_and_refuses_as_a_server(tmp_path: Path) -> None:

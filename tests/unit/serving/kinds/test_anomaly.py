@@ -103,8 +103,10 @@ def test_other_heads_are_said(tmp_path: Path, heads: tuple[HeadCard, ...]) -> No
 
 
 def test_a_precision_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    where = served(tiny_anomaly_bundle(tmp_path / "b"))
     with pytest.raises(BundleError, match="Approved: fp32"):
-        load_engine(served(tiny_anomaly_bundle(tmp_path / "b")), precision="int8")
+        load_engine(where, precision="int8")
+    assert load_engine(where, precision="auto").precision == "fp32"
 
 
 @pytest.mark.parametrize("fit", ["stretch", "center"])
