@@ -34,14 +34,13 @@ def features(
 
         from data.dataset import Dataset
         from serving.core.patchcore.extractor import Extractor
-        from training.patchcore.build import a_few, collect, seeded
+        from training.patchcore.build import a_few, collect, network, seeded
         from training.patchcore.export import export_extractor
-        from training.patchcore.features import build_features
         from training.task import task_from_dict
 
         task = seeded(task_from_dict(json.loads(recipe)), seed)
         data = Dataset.open(Path(dataset.path))
-        export_extractor(build_features(task), task, Path(extractor.path), images=a_few(data, task))
+        export_extractor(network(task), task, Path(extractor.path), images=a_few(data, task))
         opened = Extractor.open(Path(extractor.path))
         found = collect(task, data, opened, Path(patches.path), seed=seed)
         height, width = found.grid

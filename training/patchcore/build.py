@@ -27,6 +27,7 @@ from training.labels import Rows, read_rows
 if TYPE_CHECKING:
     from data.dataset import Dataset
     from data.preprocess import Preprocessing
+    from training.patchcore.features import PatchFeatures
     from training.spec.patchcore import PatchAugment, PatchCoreSpec
     from training.task import Task
 
@@ -209,6 +210,17 @@ def settings_of(task: Task) -> PatchCoreSpec:
 def seeded(task: Task, seed: int) -> Task:
     """The task with a run's own seed."""
     return dataclasses.replace(task, patchcore=dataclasses.replace(settings_of(task), seed=seed))
+
+
+def network(task: Task) -> PatchFeatures:
+    """The task's frozen network, the same each time it is made, random weights too."""
+    import torch
+
+    from training.patchcore.features import build_features
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings_of(task).seed)
+        return build_features(task)
 
 
 def copies_of(images: NDArray[np.uint8], augment: PatchAugment) -> Iterator[NDArray[np.uint8]]:

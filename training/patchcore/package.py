@@ -34,8 +34,8 @@ from training.export.images import sample
 from training.export.origin import dataset_card, made_at
 from training.export.reference import GOLDEN_IMAGES, REFERENCE_IMAGES, npz, training_statistics
 from training.labels import read_rows
-from training.patchcore.build import NG, OK, of_class, pixels_of
-from training.patchcore.features import PatchFeatures, build_features
+from training.patchcore.build import NG, OK, network, of_class, pixels_of
+from training.patchcore.features import PatchFeatures
 from training.patchcore.proofs import features_parity, served_parity
 from training.patchcore.scoring import Scored, open_scorer, score_rows
 
@@ -78,7 +78,7 @@ def package(
     """
     out = Path(out)
     scorer = open_scorer(task, extractor, memory)
-    features = build_features(task)
+    features = network(task)
     threshold = calibration.threshold
     parity: dict[str, Any] = {"features": features_parity(features, scorer, dataset, task, scored, threshold)}
     out.parent.mkdir(parents=True, exist_ok=True)
