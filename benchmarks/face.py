@@ -246,7 +246,7 @@ def follow(finder: FaceFinder, pictures: dict[str, Picture], answers: dict[str, 
 
 
 def distances(face: Face, answer: FaceAnswer, placing: Placing, mirrored: bool) -> NDArray[np.float64]:
-    """Each landmark's distance from where it should be in the copy, in eye distances; infinite without one."""
+    """Each landmark's distance from where it should be in the copy, in eye distances; infinite if unseen."""
     expected = face.landmarks @ placing[:, :2].T + placing[:, 2]
     scale = np.sqrt(abs(np.linalg.det(placing[:, :2])))
     if not answer.found:
