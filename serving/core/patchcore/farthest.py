@@ -15,6 +15,9 @@ the memory for two operations a number. Three observations make it fast:
    several are that close, theirs are computed in float64 as Σ(x − c)² over every chosen row that float32
    leaves in question.
 
+Bounds on some principal components would skip nearly all distances of real patches, but those that are left,
+one by one, cost more than all of them in products: the two rows of a single distance must be fetched first.
+
 The bound: with u = 2⁻²⁴, B the largest ‖x‖² and γ = Du / (1 − Du), a product of D terms in any order of
 summation misses by at most γ‖x‖‖c‖ (Higham 2002, §3.1), taken twice; subtracting the mean moves a
 distance by at most 8uB, rounding the norms and the two additions by 9uB, a comparison by 4uB. E = 2γB +
@@ -60,7 +63,7 @@ class Farthest:
         Raises:
             DataError: a value is not finite, or too large.
         """
-        self._x = x
+        self._x = np.asarray(x)  # a memory map's own class costs on every access
         self._n, self._dim = x.shape
         self._count = count
         self._progress = progress
@@ -122,9 +125,12 @@ class Farthest:
         return np.where(np.isfinite(mean), mean, 0.0).astype(np.float32)
 
     def _block(self, rows: Rows | slice) -> Floats:
-        block = np.asarray(self._x[rows])
-        moved: Floats = block - self._shift
-        return moved
+        """Rows less the mean, as a copy."""
+        block: Floats = self._x[rows]
+        if isinstance(rows, slice):
+            return block - self._shift
+        block -= self._shift  # already a copy
+        return block
 
     def _choose(self, row: int) -> None:
         moved = self._block(slice(row, row + 1))[0]

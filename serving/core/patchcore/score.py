@@ -87,11 +87,7 @@ def image_score(map_: NDArray[np.float32], mask: NDArray[np.bool_], percentile: 
 def heatmap(map_: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The map as grey levels, its 1–99 % range inside the mask from 0 to 255; zero outside the mask."""
     low, high = _percentiles(_inside(map_, mask), PICTURE_PERCENTILES)
-    picture = np.zeros(map_.shape, np.uint8)
-    if high > low:
-        scaled = np.clip((map_.astype(np.float64) - low) / (high - low), 0.0, 1.0) * 255.0
-        picture[mask] = np.rint(scaled[mask]).astype(np.uint8)
-    return picture
+    return _picture(map_, mask, low, high)
 
 
 def regions(
@@ -143,7 +139,9 @@ def evaluate_roi(
     found: tuple[Region, ...] = ()
     if calibration is not None:
         found = regions(map_, inside, calibration.threshold, mm_per_px, calibration.area_mm2_thr)
-    return Scored(map_, image_score(map_, inside, percentile), found, heatmap(map_, inside))
+    # One sort of the values serves the score and the picture's range.
+    score, low, high = _percentiles(_inside(map_, inside), (percentile, *PICTURE_PERCENTILES))
+    return Scored(map_, score, found, _picture(map_, inside, low, high))
 
 
 def _inside(map_: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -153,6 +151,17 @@ def _inside(map_: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.fl
     if not values.size:
         raise RequestError("The mask leaves no pixel of the ROI.", hint="Give a shape that lies inside it.")
     return values
+
+
+def _picture(
+    map_: NDArray[np.float32], mask: NDArray[np.bool_], low: float, high: float
+) -> NDArray[np.uint8]:
+    if not high > low:
+        return np.zeros(map_.shape, np.uint8)
+    above = np.clip(map_, np.float32(low), np.float32(high))
+    above -= np.float32(low)
+    picture = cv2.convertScaleAbs(above, alpha=255.0 / (high - low)).reshape(map_.shape)
+    return np.where(mask, picture, np.uint8(0)).astype(np.uint8, copy=False)
 
 
 def _percentiles(values: NDArray[np.float32], percentiles: tuple[float, ...]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import IntegrityError, RequestError
+from data.provenance import cpu_quota
 from serving.core.patchcore import flat_index
 
 #: Products held at once by the search without FAISS: 16 MiB of float32.
@@ -82,6 +83,8 @@ class FaissIndex:
         self._index: Any = faiss.IndexFlatL2(self._vectors.shape[1])
         self._index.add(self._vectors)
         self._version: str = faiss.__version__
+        self._faiss: Any = faiss
+        self._threads = cpu_quota()
 
     @property
     def name(self) -> str:
@@ -98,9 +101,15 @@ class FaissIndex:
         queries = _queries(queries, self.shape[1])
         if not len(queries):
             return np.zeros(0, np.float32), np.zeros(0, np.int64)
+        self._limit()
         _, found = self._index.search(queries, 1)
         nearest = found[:, 0].astype(np.int64)
         return _distances(queries, self._vectors, nearest), nearest
+
+    def _limit(self) -> None:
+        """FAISS counts the host's cores, not the container's; its setting is the calling thread's own."""
+        if self._faiss.omp_get_max_threads() > self._threads:
+            self._faiss.omp_set_num_threads(self._threads)
 
 
 def has_faiss() -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import IntegrityError, RequestError
@@ -35,6 +35,7 @@ def test_where_they_overlap_it_is_a_margin_over_p99(ng: list[float]) -> None:
     assert made.threshold == pytest.approx(1.02 * 0.99)
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_the_threshold_is_never_below_p99_and_lies_below_p5_of_ng_where_they_part(
     ok: list[float], ng: list[float]

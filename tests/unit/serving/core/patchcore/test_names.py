@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import RequestError
@@ -60,6 +60,7 @@ def test_everything_else_is_refused_and_not_mended(name: Any) -> None:
         check_token(name)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_what_passes_is_one_part_of_a_path_below_its_folder(name: str) -> None:
     try:

@@ -35,6 +35,7 @@ def hotspots(draw: st.DrawFn, shape: tuple[int, int]) -> Map:
     return draw(arrays(np.float32, shape, elements=st.floats(0, 4, width=32))) * draw(arrays(np.bool_, shape))
 
 
+@settings(deadline=None)
 @given(masked(), st.data(), st.floats(0, 100))
 def test_a_hotspot_inside_never_lowers_the_score(
     case: tuple[Map, NDArray[np.bool_]], data: st.DataObject, percentile: float
@@ -44,6 +45,7 @@ def test_a_hotspot_inside_never_lowers_the_score(
     assert image_score(hot, mask, percentile) >= image_score(map_, mask, percentile)
 
 
+@settings(deadline=None)
 @given(masked(), st.data(), st.floats(0, 100))
 def test_a_hotspot_outside_changes_nothing(
     case: tuple[Map, NDArray[np.bool_]], data: st.DataObject, percentile: float
@@ -55,7 +57,7 @@ def test_a_hotspot_outside_changes_nothing(
     assert regions(hot, mask, 1.0, 1.0, 0.0) == regions(map_, mask, 1.0, 1.0, 0.0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     arrays(np.float32, (7, 7), elements=st.floats(0, 4, width=32)),
     arrays(np.float32, (7, 7), elements=st.floats(0, 4, width=32)),
@@ -66,6 +68,7 @@ def test_more_distance_anywhere_never_lowers_the_score_of_a_roi(distances: Map, 
     assert evaluate_roi(distances + more, (40, 50), mm_per_px=1.0).score >= before - 1e-5
 
 
+@settings(deadline=None)
 @given(masked(), st.floats(0, 100))
 def test_the_score_is_numpy_s_percentile(case: tuple[Map, NDArray[np.bool_]], percentile: float) -> None:
     map_, mask = case
@@ -73,6 +76,7 @@ def test_the_score_is_numpy_s_percentile(case: tuple[Map, NDArray[np.bool_]], pe
     assert image_score(map_, mask, percentile) == pytest.approx(wanted, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(masked(), st.floats(0.01, 3.0), st.floats(0, 8))
 def test_islands_are_removed_as_mm_per_px_says(
     case: tuple[Map, NDArray[np.bool_]], mm_per_px: float, area_mm2_thr: float
@@ -86,6 +90,7 @@ def test_islands_are_removed_as_mm_per_px_says(
     assert [one.area_px for one in every] == sorted((one.area_px for one in every), reverse=True)
 
 
+@settings(deadline=None)
 @given(masked())
 def test_a_region_s_box_and_contour_hold_it(case: tuple[Map, NDArray[np.bool_]]) -> None:
     map_, mask = case
