@@ -27,8 +27,8 @@ _BOX_TO_SIDE = 1.5
 _SPREAD_TO_SIDE = 4.8
 # Pictures much larger than the network's are reduced once, to this many pixels a side of the square.
 _VIEW_SIDE = 256
-# How much of the surroundings a view keeps, as the square may still grow and turn.
-_VIEW_MARGIN = 2.2
+# How much of the surroundings a view keeps: the square may be turned, grow a little and move.
+_VIEW_MARGIN = 1.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,8 +49,8 @@ def ridges(lightness: Floats) -> tuple[Floats, Mask]:
 
 def _along(plane: Floats, angle: Floats, distance: float) -> Floats:
     """Each pixel's neighbour at a distance in its own direction."""
-    y, x = np.mgrid[: plane.shape[0], : plane.shape[1]].astype(np.float32)
-    x, y = x + distance * np.cos(angle), y + distance * np.sin(angle)
+    down, right = np.arange(plane.shape[0], dtype=np.float32), np.arange(plane.shape[1], dtype=np.float32)
+    x, y = right + distance * np.cos(angle), down[:, None] + distance * np.sin(angle)
     return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
