@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 def peak_mib(field: str = "VmHWM") -> float:
@@ -75,7 +76,6 @@ def build(job: dict[str, Any]) -> Any:
 
 def decoded(data: bytes) -> torch.Tensor:
     """An encoded image as anomalib reads one: Pillow, then float32 ``[1, 3, H, W]`` from 0 to 1."""
-    from PIL import Image
     from torchvision.transforms.v2.functional import to_dtype, to_image
 
     with Image.open(io.BytesIO(data)) as image:
@@ -86,7 +86,7 @@ def decoded(data: bytes) -> torch.Tensor:
 def collect(model: Any, paths: list[str], keep: int | None, seed: int) -> int:
     """Embed images in training mode; at most ``keep`` patches stay, drawn at random. Gives how many."""
     model.train()
-    with torch.inference_mode():
+    with torch.no_grad():
         for path in paths:
             model.model(model.pre_processor(decoded(Path(path).read_bytes())))
     model.eval()
@@ -105,13 +105,22 @@ def serve(job: dict[str, Any]) -> Any:
     The memory holds as many patches as the other side's, drawn at random: time doesn't depend on which.
     """
     model = build(job)
-    with torch.inference_mode():
+    with torch.no_grad():
         collect(model, job["train"], job["memory"], job["seed"])
         model.model.memory_bank = torch.vstack(model.model.embedding_store)
         model.model.embedding_store.clear()
+    peak = peak_mib()
+    exported: Any
+    exported, failure = export(model, job) if job["export"] else (None, "")
 
     def answer(message: dict[str, Any]) -> dict[str, Any]:
         data = Path(message["image"]).read_bytes()
+        if message["do"] == "exported":
+            started = time.perf_counter()
+            with Image.open(io.BytesIO(data)) as image:
+                found = exported.predict(image.convert("RGB"))
+            picture(found.anomaly_map)
+            return {"ms": (time.perf_counter() - started) * 1e3, "score": float(found.pred_score.ravel()[0])}
         with torch.inference_mode():
             if message["do"] == "steps":
                 return {"ms": steps(model, data)}
@@ -120,14 +129,30 @@ def serve(job: dict[str, Any]) -> Any:
             picture(found.anomaly_map)
             return {"ms": (time.perf_counter() - started) * 1e3, "score": float(found.pred_score)}
 
-    return {"memory": list(model.model.memory_bank.shape), "peak_mib": peak_mib()}, answer
+    shape = list(model.model.memory_bank.shape)
+    return {"memory": shape, "peak_mib": peak, "exported": exported is not None, "failure": failure}, answer
 
 
-def picture(anomaly_map: torch.Tensor) -> bytes:
+def export(model: Any, job: dict[str, Any]) -> tuple[Any, str]:
+    """anomalib's own OpenVINO export of the fitted model and its own inferencer, or why there is none."""
+    try:
+        from anomalib.deploy import OpenVINOInferencer
+
+        # One image at a time: with its own dynamic axes the graph comes out fixed to its example's two.
+        fixed: dict[str, Any] = {"dynamic_axes": {}, "dynamic_shapes": None}
+        path = model.to_openvino(job["folder"], input_size=tuple(job["input"]), onnx_kwargs=fixed)
+        # It keeps a cache in the present folder.
+        os.chdir(job["folder"])
+        return OpenVINOInferencer(path, device="CPU", config={"INFERENCE_NUM_THREADS": job["threads"]}), ""
+    except Exception as error:  # whatever stands in its way, the comparison goes on without it
+        return None, (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def picture(anomaly_map: Any) -> bytes:
     """A map as a grey PNG, the way that costs least; anomalib's own visualiser draws more."""
     import cv2
 
-    values = anomaly_map[0, 0].numpy()
+    values = np.asarray(anomaly_map)[0, 0]
     low, high = float(values.min()), float(values.max())
     grey = ((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
     return bytes(cv2.imencode(".png", grey)[1])

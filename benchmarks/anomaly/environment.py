@@ -21,11 +21,14 @@ from data.files import read_json, write_json
 from data.paths import home
 from data.provenance import versions
 
-#: At the same version on both sides.
-SHARED = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless")
+#: At the same version on both sides. The last three are what anomalib exports to OpenVINO with.
+SHARED = (
+    *("torch", "torchvision", "timm", "numpy", "opencv-python-headless"),
+    *("openvino", "onnx", "onnxscript"),
+)
 CONTENDER = Path(__file__).with_name("contender.py")
 #: What the libraries of both sides read for their threads.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def folder() -> Path:
