@@ -187,13 +187,13 @@ class Farthest:
             np.minimum.at(exact, row, self._pairs(rows[row], self._ids[center]))
         return exact
 
-    def _pairs(self, rows: Rows, others: Rows) -> NDArray[np.float64]:
-        """Σ(x − c)² in float64, pair by pair: the distance that decides."""
+    def _pairs(self, rows: Rows, others: Rows | int) -> NDArray[np.float64]:
+        """Σ(x − c)² in float64, pair by pair or all with one: the distance that decides."""
         found = np.empty(len(rows))
         for start in range(0, len(rows), _PAIRS):
             part = slice(start, start + _PAIRS)
-            difference = self._x[rows[part]].astype(np.float64)
-            difference -= self._x[others[part]]
+            other = self._x[others if isinstance(others, int) else others[part]]
+            difference = np.subtract(self._x[rows[part]], other, dtype=np.float64)
             found[part] = np.square(difference, out=difference).sum(axis=1)
         return found
 
@@ -265,8 +265,7 @@ class _Round:
         known = self._known
         if len(known):
             closer = known[distances[known] <= self._exact[known] + whole._error]
-            others = np.full(len(closer), row, np.int64)
-            self._exact[closer] = np.minimum(self._exact[closer], whole._pairs(self._active[closer], others))
+            self._exact[closer] = np.minimum(self._exact[closer], whole._pairs(self._active[closer], row))
         np.minimum(self._near, distances, out=self._near)
 
     def _distances(self) -> Floats:
