@@ -101,8 +101,8 @@ def ingest(
     split: Annotated[
         str | None,
         typer.Option(
-            help="stratified:SEED (default, fills in what isn't given), one-class:SEED (only the head's first "
-            "class is cut into train), or fold:K/N."
+            help="stratified:SEED (default, fills in what isn't given), one-class:SEED (only the head's "
+            "first class is cut into train), or fold:K/N."
         ),
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Quality profile; by default the source's own.")] = None,
@@ -203,7 +203,7 @@ def show(
 def synth(
     out: Annotated[Path, typer.Option(help="Folder to write to: images/ and labels.csv.")],
     kind: Annotated[
-        str, typer.Option(help="fundus (DR grades 0-4) or lesion (HAM10000's 7 diagnoses).")
+        str, typer.Option(help="fundus (DR grades 0-4), lesion (HAM10000's 7 diagnoses) or face.")
     ] = "fundus",
     n: Annotated[int, typer.Option(help="How many images.", min=1)] = 20,
     size: Annotated[int, typer.Option(help="Side in pixels.", min=32, max=4096)] = 256,

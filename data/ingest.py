@@ -49,9 +49,12 @@ from data.sources import Sample, Source, class_name, open_source
 from data.sources.base import fail
 from data.splits import Assignment, Rule, assign
 from data.store import EXTENSIONS, ImageStore, link, published, relative_path
+from data.tone import Place, image_ita, tone_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class _Work:
     source: str
     licence: str
     folder: Path
+    skin: Place
 
 
 def ingest(
@@ -113,6 +117,7 @@ def ingest(
             source.name,
             source.licence.name,
             folder,
+            source.skin,
         )
         (folder / "images").mkdir()
         rows, rejected = _read_all(samples, work, threads or cpu_quota())
@@ -247,7 +252,19 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "verdict": verdict.verdict,
         MASK: mask,
         **labels,
+        **_tone(pixels, work.skin),
         **{META + name: value for name, value in sample.meta.items()},
+    }
+
+
+def _tone(pixels: NDArray[np.uint8], skin: Place) -> dict[str, Any]:
+    """The skin tone's angle and class, for slices; both empty where too little of the image is skin."""
+    if skin == "none":
+        return {}
+    angle = image_ita(pixels, skin)
+    return {
+        META + "ita": None if angle is None else round(angle, 1),
+        META + "ita_class": None if angle is None else tone_name(angle),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from data.dataset import Head
 from data.errors import SourceError
+from data.tone import PLACES, Place
 
 Label = str | int | None
 ROWS_NAMED = 10
@@ -89,6 +90,8 @@ class Source:
     profile: str = "photo"
     licence: Licence = Licence("not stated", None, ())
     synthetic: bool = False
+    #: Where an image's skin is, whose tone the ingest measures; ``none`` where that has no sense.
+    skin: Place = "none"
     #: Whether it is made for learning from one class: its default rule is then ``one-class``.
     one_class: bool = False
 
@@ -108,6 +111,16 @@ class Source:
     def name(self) -> str:
         """What the manifest's ``source`` column says: the kind, never a path."""
         return self.kind
+
+
+#: The option of sources that can't know what their images show.
+SKIN_OPTION = "where the skin is whose tone is measured: none (default), centre (faces) or around (lesions)"
+
+
+def stated_skin(options: Options) -> Place:
+    """What the option ``skin`` says."""
+    said = options.choice("skin", PLACES, "none")
+    return "centre" if said == "centre" else "around" if said == "around" else "none"
 
 
 def class_name(head: Head, value: str | int, aliases: Mapping[str, str] | None = None) -> str | None:

@@ -8,7 +8,17 @@ from typing import ClassVar
 
 from data.dataset import Head
 from data.errors import SourceError
-from data.sources.base import SYNTHETIC_LICENCE, Licence, Sample, Source, class_name, fail, near
+from data.sources.base import (
+    SKIN_OPTION,
+    SYNTHETIC_LICENCE,
+    Licence,
+    Sample,
+    Source,
+    class_name,
+    fail,
+    near,
+    stated_skin,
+)
 from data.sources.tables import IMAGE_SUFFIXES, reader
 from data.synthetic.folder import MARKER
 
@@ -32,6 +42,7 @@ class Folders(Source):
         "licence": "the licence's name (default: not stated)",
         "forbids": "uses that it forbids, such as commercial",
         "profile": "the quality profile: fundus, dermoscopy, thumbnail or photo (default)",
+        "skin": SKIN_OPTION,
     }
 
     def prepare(self) -> None:
@@ -41,6 +52,7 @@ class Folders(Source):
         self.synthetic = (self.path / MARKER).is_file()
         self.licence = stated_licence(self)
         self.profile = self.given.choice("profile", PROFILE_NAMES, self.profile)
+        self.skin = stated_skin(self.given)
         if not _subfolders(self.path):
             raise SourceError(
                 f"{self.path} has no class folders.", hint=f"Kind {self.kind} is {self.layout}."

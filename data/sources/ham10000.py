@@ -31,6 +31,7 @@ class Ham10000(TableSource):
     layout = "HAM10000_metadata.csv (lesion_id,image_id,dx,…) and images/ or HAM10000_images_part_1/ and _2/"
     profile = "dermoscopy"
     licence = Licence("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", ("commercial",))
+    skin = "around"
     id_column = "image_id"
     label_column = "dx"
     heads_known = MappingProxyType({"diagnosis": "dx", "lesion": "dx"})

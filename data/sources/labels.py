@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from data.sources.base import SKIN_OPTION, stated_skin
 from data.sources.folders import PROFILE_NAMES, stated_licence
 from data.sources.table_source import Part, TableSource
 from data.sources.tables import Row
@@ -28,6 +29,7 @@ class Labels(TableSource):
         "licence": "the licence's name (default: not stated)",
         "forbids": "uses that it forbids, such as commercial",
         "profile": "the quality profile: fundus, dermoscopy, thumbnail or photo (default)",
+        "skin": SKIN_OPTION,
         "label": "the column with the label (default label)",
     }
     id_column = "image_name"
@@ -39,6 +41,7 @@ class Labels(TableSource):
         self.synthetic = (self.path / MARKER).is_file()
         self.licence = stated_licence(self)
         self.profile = self.given.choice("profile", PROFILE_NAMES, self.profile)
+        self.skin = stated_skin(self.given)
         super().prepare()
 
     def parts(self) -> Sequence[Part]:

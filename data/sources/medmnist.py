@@ -33,7 +33,9 @@ class MedMnist(Source):
         """The path must be an ``.npz`` with the six arrays."""
         if not self.path.is_file():
             raise SourceError(f"There is no file {self.path}.", hint=f"Kind {self.kind} is {self.layout}.")
-        self.licence = _CC_BY_NC if "derma" in self.path.stem.lower() else _CC_BY
+        derma = "derma" in self.path.stem.lower()
+        self.licence = _CC_BY_NC if derma else _CC_BY
+        self.skin = "around" if derma else "none"
         with self._open() as arrays:
             wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
             if lacking := [name for name in wanted if name not in arrays.files]:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from data.dataset import Head
 from data.errors import SourceError
+from data.sources.acne04 import Acne04
 from data.sources.aptos import Aptos
 from data.sources.base import Options, Source, near
 from data.sources.canonical import Canonical
@@ -20,7 +21,7 @@ from data.sources.labels import Labels
 from data.sources.medmnist import MedMnist
 from data.sources.messidor2 import Messidor2
 from data.sources.mvtec import MvTec
-from data.sources.synthetic import SyntheticFundus, SyntheticLesion
+from data.sources.synthetic import SyntheticFace, SyntheticFundus, SyntheticLesion, trait_of
 
 KINDS: dict[str, type[Source]] = {
     source.kind: source
@@ -31,12 +32,14 @@ KINDS: dict[str, type[Source]] = {
         Idrid,
         Labels,
         Ham10000,
+        Acne04,
         MedMnist,
         Folders,
         MvTec,
         Canonical,
         SyntheticFundus,
         SyntheticLesion,
+        SyntheticFace,
     )
 }
 
@@ -92,6 +95,8 @@ def open_source(spec: str, *, task: str | None = None, heads: Sequence[Head] = (
 
 
 def _synthetic_kind(task: str | None, heads: Sequence[Head]) -> str:
+    if heads and all(trait_of(head) for head in heads):
+        return "synthetic-face"
     classes = {name.casefold() for head in heads for name in head.classes}
     words = (task or "").casefold()
     if classes & set(DIAGNOSES) or "lesion" in words or "skin" in words:
@@ -99,5 +104,6 @@ def _synthetic_kind(task: str | None, heads: Sequence[Head]) -> str:
     if len(classes) == 5 or "dr_" in words or "retin" in words or "fundus" in words:
         return "synthetic-fundus"
     raise SourceError(
-        f"What to draw for the task {task!r} is unknown.", hint="Name synthetic-fundus or synthetic-lesion."
+        f"What to draw for the task {task!r} is unknown.",
+        hint="Name synthetic-fundus, synthetic-lesion or synthetic-face.",
     )

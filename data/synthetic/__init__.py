@@ -1,4 +1,4 @@
-"""Drawn fundus and lesion images: synthetic, labelled so everywhere, the same for the same seed.
+"""Drawn fundus, lesion and face images: synthetic, labelled so everywhere, the same for the same seed.
 
 They are for demonstrations and tests. A model trained on them says nothing about patients.
 """

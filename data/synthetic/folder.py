@@ -18,7 +18,10 @@ NOTICE = "These images are synthetic: drawn by a program, of no patient. Not for
 
 
 def write_folder(subject: str, n: int, out: Path, *, size: int = 256, seed: int = 0) -> Path:
-    """Write ``images/``, a notice and ``labels.csv`` (image_name,label,group,camera); gives the table."""
+    """Write ``images/``, a notice and ``labels.csv`` (image_name,label,group,camera); gives the table.
+
+    A face's table has the columns skin_type and hair_type too, empty where the view doesn't show them.
+    """
     drawings = plan(subject, n, seed=seed, size=size)
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -28,8 +31,11 @@ def write_folder(subject: str, n: int, out: Path, *, size: int = 256, seed: int 
             (images / f"{drawing.name}.jpg").write_bytes(data)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image_name", "label", "group", "camera"])
-    writer.writerows([f"{each.name}.jpg", each.label, each.group, each.camera] for each in drawings)
+    seen = ("skin_type", "hair_type") if subject == "face" else ()
+    writer.writerow(["image_name", "label", "group", "camera", *seen])
+    for each in drawings:
+        shown = [each.shows(trait) or "" for trait in seen]
+        writer.writerow([f"{each.name}.jpg", each.label, each.group, each.camera, *shown])
     write_text(out / MARKER, NOTICE)
     write_text(out / "labels.csv", stream.getvalue())
     return out / "labels.csv"
