@@ -27,7 +27,7 @@ def unit(seed: int, n: int, dim: int) -> Rows:
 def test_faiss_and_numpy_agree_with_float64(m: int, dim: int, q: int) -> None:
     vectors, queries = unit(0, m, dim), unit(1, q, dim)
     queries[0] = vectors[-1]
-    wide = np.square(queries.astype(np.float64)[:, None] - vectors).sum(axis=2)
+    wide = np.stack([np.square(vectors.astype(np.float64) - one).sum(axis=1) for one in queries])
     for index in (ExactIndex(vectors), FaissIndex(vectors)):
         distances, nearest = index.search(queries)
         assert (distances.dtype, nearest.dtype) == (np.float32, np.int64)
