@@ -27,6 +27,8 @@ _BOX_TO_SIDE = 1.5
 _SPREAD_TO_SIDE = 4.8
 # Pictures much larger than the network's are reduced once, to this many pixels a side of the square.
 _VIEW_SIDE = 256
+# Reducing by less than this isn't worth its time: cutting the square out does it as well.
+_HARDLY_SMALLER = 0.6
 # How much of the surroundings a view keeps: the square may be turned, grow a little and move.
 _VIEW_MARGIN = 1.7
 
@@ -90,15 +92,20 @@ def across(points: Floats) -> Floats:
     return np.asarray((points[LEFT_HALF] - points[RIGHT_HALF]).mean(axis=0), np.float64)
 
 
-def view_of(rgb: NDArray[np.uint8], square: Square, side: int = _VIEW_SIDE) -> View:
-    """The square and its surroundings, reduced by area until the square has ``side``; never enlarged."""
+def view_of(
+    rgb: NDArray[np.uint8], square: Square, side: int = _VIEW_SIDE, *, below: float = _HARDLY_SMALLER
+) -> View:
+    """The square and its surroundings, reduced by area until the square has ``side``; never enlarged.
+
+    Where that is no less than ``below`` of its size, it is left as it is.
+    """
     height, width = rgb.shape[:2]
     reach = square.side * _VIEW_MARGIN / 2
     low = np.clip(np.floor(square.centre - reach), 0, [width - 1, height - 1]).astype(int)
     high = np.clip(np.ceil(square.centre + reach), low + 1, [width, height]).astype(int)
     part = rgb[low[1] : high[1], low[0] : high[0]]
     factor = side / square.side
-    if factor < 1:
+    if factor < below:
         size = np.maximum(1, np.round((high - low) * factor)).astype(int)
         part = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA).astype(np.uint8)
     scale = np.array([part.shape[1], part.shape[0]]) / (high - low)

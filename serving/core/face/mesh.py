@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,4 +90,13 @@ NOT_SKIN: tuple[Outline, ...] = (_EYE, _mirrored(_EYE), _BROW, _mirrored(_BROW),
 
 def corners(landmarks: NDArray[np.float64], outline: Outline) -> NDArray[np.float64]:
     """An outline's corners ``[N, 2]`` on a face's landmarks ``[468, 2]``."""
-    return np.stack([landmarks[list(corner)].mean(axis=0) for corner in outline])
+    points, starts, counts = _gathered(outline)
+    return np.asarray(np.add.reduceat(landmarks[points], starts, axis=0) / counts, np.float64)
+
+
+@cache
+def _gathered(outline: Outline) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """All its landmarks, where each corner's begin, and how many they are ``[N, 1]``."""
+    counts = np.array([len(corner) for corner in outline])
+    points = np.array([point for corner in outline for point in corner])
+    return points, np.cumsum(counts) - counts, counts[:, None]

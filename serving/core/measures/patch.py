@@ -64,7 +64,7 @@ class Patch:
 def upright(rgb: NDArray[np.uint8], face: Face) -> Patch:
     """Cut the face out of its photograph ``uint8 [H, W, 3]``."""
     square = mesh_square(face.landmarks)
-    view = view_of(rgb, square, SIDE)
+    view = view_of(rgb, square, SIDE, below=1.0)
     enlarged = SIDE / square.side
     pixels = cut(view.pixels, view, square, SIDE, smooth=enlarged > 1)
     there = cut(np.full(view.pixels.shape[:2], 255, np.uint8), view, square, SIDE) == 255
