@@ -12,7 +12,7 @@ what is stored of it. Ends with 1 when a point fails.
 
 anomalib is installed into an environment of its own by the first run. Its pretrained weights would come from
 the hub; it gets this project's default ones (EfficientNet-Lite0) as a file instead, with the normalisation
-that belongs to them. ``--small`` shows in a minute that everything works; its figures mean nothing.
+that belongs to them. ``--small`` shows in a minute or two that everything works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--parts", nargs="*", choices=tuple(PARTS), default=tuple(PARTS))
     add("--threads", type=int, default=cpu_quota(), help="of every contender")
     add("--rounds", type=int, help="of each of the coreset's cases")
-    add("--small", action="store_true", help="a minute's try; writes below RETIDERM_HOME/bench")
+    add("--small", action="store_true", help="a short try; writes below RETIDERM_HOME/bench")
     add("--upgrade", action="store_true", help="install anomalib's current release anew")
     add("--out", type=Path, help=f"the JSON; default: {OUT.relative_to(OUT.parents[2])}")
     add("--table", action="store_true", help="print what is stored as tables, and measure nothing")

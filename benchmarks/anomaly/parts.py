@@ -32,7 +32,8 @@ class Scale:
 
     ``few``, ``many``, ``most``: patches, with the rounds of each. ``asked``: rounds of ``/infer``.
     ``fitted``: OK images in its memory; ``studies``: how many of its studies. ``memory`` of ``share`` patches
-    is what anomalib's AUROC is given; ``learned``: OK images for it; ``size``: another input size.
+    is what anomalib's AUROC is given; ``learned``: OK images for it. ``size``: the task's extractor at this
+    input size everywhere.
     """
 
     few: tuple[int, int] = (34_992, 3)
@@ -48,7 +49,7 @@ class Scale:
     size: int | None = None
 
 
-#: Enough to see that everything works. One extractor serves both of the later parts.
+#: Enough to see that everything works, with one extractor for all parts.
 SMALL = Scale((2000, 1), (3000, 1), (5000, 1), 40, 3, 4, 50, 2000, learned=8, studies=1, size=SIDE)
 
 
@@ -120,8 +121,9 @@ def plan(given: Run) -> list[tuple[coreset.Case, list[Path] | None]]:
 
 def run_coreset(given: Run) -> Part:
     """35k against anomalib; 200k and a million, real and Gaussian, against the plain loop."""
-    extractor = given.extractor(WIDE)
-    part = Part("coreset", {"features": WIDE, "gaussian": "unit vectors in directions drawn at random"})
+    features = WIDE if given.scale.size is None else {"input_size": given.scale.size}
+    extractor = given.extractor(features)
+    part = Part("coreset", {"features": features, "gaussian": "unit vectors in directions drawn at random"})
     sources = part.settings["sources"] = {}
     for case, paths in plan(given):
         given.say(f"coreset: {case.name}, against {case.against}")
