@@ -30,7 +30,8 @@ from training.export.graph import Exported, export_onnx
 from training.export.images import load_pixels, sample
 from training.export.origin import dataset_card, made_at
 from training.export.parity import cam_parity, onnx_parity, torch_logits
-from training.export.reference import golden, reference
+from training.export.precisions import build_precisions
+from training.export.reference import GOLDEN_IMAGES, golden, reference
 from training.export.served import served_parity
 from training.model import Classifier, load_model
 from training.task import Task
@@ -89,7 +90,7 @@ def package(
 
     ``served=False`` leaves the last proof out, so that the bundle can't be registered; ``explain=False``
     leaves Grad-CAM out of the graph. Until every proof has passed nothing is at ``out``; a bundle that was
-    there stays.
+    there stays. The precisions that ``task.export`` asks for beside fp32 come last, and stop nothing.
 
     Raises:
         ParityError: two ways to the same answer differ, or the backbone can't be exported.
@@ -125,7 +126,20 @@ def package(
             draft = write_bundle(work / "bundle", card, files)
             parity["served"] = _serve(model, task, heads, dataset, draft, seed)
             card = dataclasses.replace(card, parity=parity)
-        return write_bundle(out, card, files)
+        built = build_precisions(
+            model,
+            task,
+            dataset,
+            card,
+            exported.path,
+            pixels[:GOLDEN_IMAGES],
+            work,
+            explain=explain,
+            seed=seed,
+        )
+        extra = {**card.extra, "precisions_left_out": built.left_out} if built.left_out else card.extra
+        card = dataclasses.replace(card, precisions=built.cards, extra=extra)
+        return write_bundle(out, card, {**files, **built.files})
 
 
 def _heads(task: Task, calibration: Mapping[str, HeadCalibration]) -> tuple[HeadCard, ...]:

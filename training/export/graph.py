@@ -59,7 +59,7 @@ class Graph(nn.Module):
             embedding = self.model.pool(features)
             slopes = self.model.head.weight
         else:
-            values = self.tail.trace(features.mean((2, 3)))
+            values = self.tail.trace(self.tail.start(features))
             embedding = values[-1]
             weight = self.model.head.weight.unsqueeze(0)
             # One copy of the weights an image, since every image's activations bend them differently.
@@ -80,6 +80,19 @@ def export_onnx(model: Classifier, size: tuple[int, int], path: Path, *, explain
     Raises:
         ParityError: torch or ONNX can't take the model.
     """
+    graph, names, reason = graph_of(model, explain=explain)
+    # Two images, since an exporter may take a batch of one for a constant.
+    example = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, graph(example), strict=True)}
+    with atomic_path(path) as temporary:
+        write_onnx(graph, example, names, temporary, model.backbone_name)
+    method = "none" if reason else ("closed-form" if model.closed_form else "vjp")
+    return Exported(path, shapes, ExplanationCard(method, reason=reason))
+
+
+def graph_of(model: Classifier, *, explain: bool = True) -> tuple[Graph, list[str], str | None]:
+    """The module to export, its outputs' names in order, and why it has no ``cam`` (None where it has)."""
     model = model.cpu().float().eval().to(memory_format=torch.contiguous_format)
     tail: Tail | None = None
     reason: str | None = None if explain else "Left out on request."
@@ -89,15 +102,7 @@ def export_onnx(model: Classifier, size: tuple[int, int], path: Path, *, explain
         except UnknownTail as error:
             reason = str(error)
     graph = Graph(model, tail, explain=reason is None).eval()
-    names = ["logits", "cam", "embedding"] if reason is None else ["logits", "embedding"]
-    # Two images, since an exporter may take a batch of one for a constant.
-    example = torch.zeros((2, *size, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, graph(example), strict=True)}
-    with atomic_path(path) as temporary:
-        write_onnx(graph, example, names, temporary, model.backbone_name)
-    method = "none" if reason else ("closed-form" if model.closed_form else "vjp")
-    return Exported(path, shapes, ExplanationCard(method, reason=reason))
+    return graph, ["logits", "cam", "embedding"] if reason is None else ["logits", "embedding"], reason
 
 
 def write_onnx(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from training.face_cnn import FaceCnn
 from training.model import Classifier
 
 Saved = tuple[Tensor, ...]
@@ -151,6 +152,10 @@ class Tail(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
+    def start(self, features: Tensor) -> Tensor:
+        """What the first step takes, of a map [N, K, h, w]: its mean."""
+        return features.mean((2, 3))
+
     def trace(self, pooled: Tensor) -> list[Tensor]:
         """The input of every step, and at the end the embedding."""
         values = [pooled]
@@ -169,12 +174,39 @@ class Tail(nn.Module):
         return gradient
 
 
+class Spread(Affine):
+    """A linear layer over all places of a map. Pulled back to the sum over the places, a channel each."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, channels: int) -> None:
+        super().__init__(weight, bias)
+        self.register_buffer("summed", weight.detach().reshape(len(weight), channels, -1).sum(-1))
+
+    def back(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """[N, C, D] to [N, C, K]: Grad-CAM needs the gradient's sum over the places, not each of them."""
+        return gradient @ self.summed  # type: ignore[operator]
+
+
+class MapTail(Tail):
+    """A tail that begins with a flattened map instead of its mean."""
+
+    def __init__(self, backbone: FaceCnn) -> None:
+        hidden = backbone.hidden
+        super().__init__([Spread(hidden.weight, hidden.bias, backbone.num_features), Activation("relu")])
+        self.backbone = backbone
+
+    def start(self, features: Tensor) -> Tensor:
+        """The flattened map. Averaging it to fewer places first leaves the gradient's sum as it is."""
+        return self.backbone.flat(features)
+
+
 def find_tail(model: Classifier) -> Tail:
     """Read the layers after the pooling off the model, and try them against it.
 
     Raises:
         UnknownTail: a layer has no rule, or the layers in a row don't give what the model gives.
     """
+    if isinstance(model.backbone, FaceCnn):
+        return MapTail(model.backbone).eval()
     called: list[nn.Module] = []
     inside: list[nn.Module] = []
 
