@@ -99,6 +99,12 @@ def images(folder: Path) -> list[Path]:
     return found
 
 
+def named(folder: Path) -> str:
+    """How results call a folder of photographs: by its own name, where that says something."""
+    found = folder.resolve()
+    return found.parent.name if found.name in ("images", "train", "good") else found.name
+
+
 def plan(given: Run) -> list[tuple[coreset.Case, list[Path] | None]]:
     """The coreset's cases with the photographs of each; None: vectors drawn at random."""
     scale, name = given.scale, given.root.name
@@ -112,7 +118,7 @@ def plan(given: Run) -> list[tuple[coreset.Case, list[Path] | None]]:
     return [
         (case(name, scale.few, coreset.ANOMALIB, 10), given.train),
         (case(name, scale.many, loop, 3), given.train),
-        *((case(more.name, scale.many, loop, 3), images(more)) for more in given.more),
+        *((case(named(more), scale.many, loop, 3), images(more)) for more in given.more),
         (case(name, scale.most, loop, 3, True), given.train),
         (case("gaussian", scale.many, loop, 1), None),
         (case("gaussian", scale.most, loop, 1, True), None),

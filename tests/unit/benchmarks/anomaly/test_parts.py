@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.anomaly import environment
 from benchmarks.anomaly.latency import ANOMALIB, form, resized, tell, timed
-from benchmarks.anomaly.parts import images
+from benchmarks.anomaly.parts import SMALL, Run, images, named, plan
 from benchmarks.anomaly.quality import auroc, masks
 from benchmarks.anomaly.records import Part
 from data.paths import Home
@@ -146,3 +146,16 @@ def test_a_contender_that_stays_answers_line_by_line_and_its_end_is_told(
         with pytest.raises(SystemExit, match="it broke"):
             kept.ask({"fail": True})
     assert kept.process.poll() is not None
+
+
+def test_plan_names_every_set_and_bounds_the_memory_of_the_largest(tmp_path: Path) -> None:
+    for folder in ("screw/train/good", "screw/test/good", "skin/images"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(b"")
+    assert named(tmp_path / "skin" / "images") == "skin"
+    given = Run(tmp_path / "screw", [tmp_path / "skin" / "images"], SMALL, 2, tmp_path, tmp_path, 0.0)
+    cases = plan(given)
+    assert [case.data for case, _ in cases] == ["screw", "screw", "skin", "screw", "gaussian", "gaussian"]
+    assert [case.least for case, _ in cases] == [10, 3, 3, 3, 1, 1]
+    assert [case.bounded for case, _ in cases] == [False, False, False, True, False, True]
+    assert [paths is None for _, paths in cases] == [False] * 4 + [True] * 2
