@@ -29,6 +29,7 @@ def task() -> Task:
         "input_size": 64,
         "preprocessing": {"crop": "none", "clahe": None},
         "quality": "thumbnail",
+        "export.precisions": ["fp32"],
     }
     return load_task("dr_grading", overrides=changes)
 

@@ -1,82 +1,21 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import training.export.judge as judge
 import training.export.precisions as precisions
 from data.dataset import Dataset
 from data.errors import BundleError, ParityError
-from serving.core.bundle import Bundle, HeadCard
+from serving.core.bundle import Bundle
 from serving.core.runtimes import open_runtime, warm_up
 from training.calibrate import HeadCalibration
 from training.export import package
-from training.export.precisions import judge_logits, verdict
 from training.model import Classifier
-from training.spec.export import ExportSpec
 from training.task import Task, task_from_dict
-
-HEADS = (HeadCard("one", ("a", "b")), HeadCard("two", ("x", "y", "z")))
-SPEC = ExportSpec(("fp32", "int8"))
-
-
-def logits(n: int = 200, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    rng = np.random.default_rng(seed)
-    labels = {"one": rng.integers(0, 2, n), "two": rng.integers(0, 3, n)}
-    values = rng.normal(0, 1, (n, 5)).astype(np.float32)
-    values[np.arange(n), labels["one"]] += 2
-    values[np.arange(n), 2 + labels["two"]] += 2
-    return values, labels
-
-
-def test_the_same_logits_lose_nothing() -> None:
-    values, labels = logits()
-    found = judge_logits(values, values, labels, HEADS, "auc")
-    assert (found["loss"], found["max_difference"], found["labels_changed"]) == (0, 0, 0)
-    assert verdict(found, SPEC) is None
-
-
-def test_the_worst_head_decides() -> None:
-    values, labels = logits()
-    worse = values.copy()
-    worse[:, 2:] += np.random.default_rng(1).normal(0, 2, worse[:, 2:].shape)
-    found = judge_logits(values, worse, labels, HEADS, "auc")
-    assert found["heads"]["one"]["loss"] == 0
-    assert found["loss"] == found["heads"]["two"]["loss"] > 0.05
-    assert "loses 0." in str(verdict(found, SPEC))
-    assert verdict(found, dataclasses.replace(SPEC, loss=0.5)) is None
-
-
-@pytest.mark.parametrize("metric", ["auc", "accuracy", "balanced_accuracy", "kappa"])
-def test_every_metric_of_a_task_can_judge(metric: str) -> None:
-    values, labels = logits()
-    found = judge_logits(values, -values, labels, HEADS, metric)
-    assert found["loss"] > 0.3
-
-
-def test_unlabelled_images_do_not_count_for_their_head() -> None:
-    values, labels = logits()
-    worse = values.copy()
-    half = np.arange(len(values)) < 100
-    worse[half, :2] *= -1
-    labels["one"][half] = -1
-    assert judge_logits(values, worse, labels, HEADS, "auc")["loss"] == 0
-
-
-def test_without_labels_nothing_is_approved() -> None:
-    values, labels = logits()
-    nothing = {name: np.full_like(array, -1) for name, array in labels.items()}
-    assert "can't be told" in str(verdict(judge_logits(values, values, nothing, HEADS, "auc"), SPEC))
-
-
-def test_what_is_no_number_is_never_approved() -> None:
-    values, labels = logits()
-    broken = values.copy()
-    broken[3, 1] = np.nan
-    assert "no finite number" in str(verdict(judge_logits(values, broken, labels, HEADS, "auc"), SPEC))
 
 
 def with_export(task: Task, **export: Any) -> Task:
@@ -132,13 +71,13 @@ def test_one_that_loses_too_much_is_there_but_not_served(
     calibration: dict[str, HeadCalibration],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = precisions.judge_logits
+    real = judge.judge_logits
 
     def worse(reference: Any, given: Any, *args: Any) -> dict[str, Any]:
         found = real(reference, given, *args)
         return found if given is reference else {**found, "loss": 0.5}
 
-    monkeypatch.setattr(precisions, "judge_logits", worse)
+    monkeypatch.setattr(judge, "judge_logits", worse)
     wanted = with_export(task, precisions=["fp32", "int8"], calibration_images=8)
     made = package(model, wanted, dataset, {}, calibration, out, served=False)
     assert not made.card.precisions["int8"].approved
