@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ class Rows:
     ids: tuple[str, ...]
     sha256: tuple[str, ...]
     labels: dict[str, Ints]
+    slices: dict[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +44,7 @@ def read_rows(dataset: Dataset, split: str, heads: Sequence[HeadSpec]) -> Rows:
         ids=tuple(str(value) for value in frame["id"]),
         sha256=tuple(str(value) for value in frame["sha256"]),
         labels={head.name: label_numbers(frame, head) for head in heads},
+        slices=slice_names(frame),
     )
 
 
@@ -60,6 +62,25 @@ def label_numbers(frame: pd.DataFrame, head: HeadSpec) -> Ints:
             hint=f"The task's classes: {', '.join(head.classes)}.",
         )
     return np.array([-1 if value is None else numbers[value] for value in values], dtype=np.int64)
+
+
+#: A column with more different values is an identifier, not a group.
+MOST_SLICES = 20
+
+
+def slice_names(frame: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
+    """The further columns of a split that sort its images into groups, by name without ``meta.``: [N].
+
+    Only columns of words, with at most twenty different ones; "" where a row has none.
+    """
+    found: dict[str, NDArray[np.str_]] = {}
+    for column in frame.columns:
+        if not column.startswith("meta.") or frame[column].dtype.kind in "fiu":
+            continue
+        values = ["" if value is None or value != value else str(value).strip() for value in frame[column]]
+        if 1 <= len(set(values) - {""}) <= MOST_SLICES:
+            found[column.removeprefix("meta.")] = np.array(values, dtype=np.str_)
+    return found
 
 
 def check_heads(dataset: Dataset, heads: Sequence[HeadSpec]) -> None:

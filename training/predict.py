@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.model import Classifier
     from training.task import Task
 
-_LABELS = "label."
+_LABELS, _SLICES = "label.", "slice."
 
 
 class _Runs(Protocol):
@@ -40,9 +40,16 @@ class Predictions:
     logits: NDArray[np.float32]  # [N, sum of classes], heads in the task's order
     labels: dict[str, NDArray[np.int64]]  # by head, [N], -1 where absent
     embedding: NDArray[np.float32]  # [N, D]
+    #: By column [N], "" where an image has none: the groups that the gate compares (``slice_names``).
+    slices: dict[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def slices_by_id(self) -> list[tuple[str, dict[str, str]]]:
+        """For each column the slice of each image, by its id."""
+        ids = self.ids.astype(str).tolist()
+        return [(name, dict(zip(ids, values.tolist(), strict=True))) for name, values in self.slices.items()]
 
     def save(self, path: Path) -> None:
         """Write an ``.npz``, whole or not at all."""
@@ -51,6 +58,7 @@ class Predictions:
             "logits": self.logits,
             "embedding": self.embedding,
             **{_LABELS + name: values for name, values in self.labels.items()},
+            **{_SLICES + name: values for name, values in self.slices.items()},
         }
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -70,12 +78,18 @@ class Predictions:
                         if name.startswith(_LABELS)
                     },
                     embedding=stored["embedding"],
+                    slices={
+                        name.removeprefix(_SLICES): stored[name]
+                        for name in stored.files
+                        if name.startswith(_SLICES)
+                    },
                 )
         except FileNotFoundError:
             raise IntegrityError(f"There are no predictions {path}.", hint="Predict again.") from None
         except Exception as error:  # a damaged archive fails in many ways
             raise IntegrityError(f"{path} can't be read: {error}", hint="Predict again.") from error
-        lengths = {len(found.ids), len(found.logits), len(found.embedding), *map(len, found.labels.values())}
+        lengths = {len(found.ids), len(found.logits), len(found.embedding)}
+        lengths |= {len(values) for part in (found.labels, found.slices) for values in part.values()}
         if len(lengths) != 1:
             raise IntegrityError(f"{path} holds arrays of unlike lengths.", hint="Predict again.")
         return found
@@ -123,6 +137,7 @@ def predict(
         logits=np.concatenate([logits for logits, _ in parts]),
         labels=rows.labels,
         embedding=np.concatenate([embedding for _, embedding in parts]),
+        slices=rows.slices,
     )
 
 

@@ -95,9 +95,16 @@ def start(name: str, spec: WeightsSpec, *, pretrained: bool = True, **options: A
 
 
 def create(name: str, *, pretrained: bool = False, **options: Any) -> Any:
-    """``timm.create_model`` without a classifier; a backbone that doesn't exist is a :class:`TaskError`."""
+    """``timm.create_model`` without a classifier; a backbone that doesn't exist is a :class:`TaskError`.
+
+    The older service's networks (``training.face_cnn``) are known here too.
+    """
     import timm
 
+    from training import face_cnn
+
+    if face_cnn.is_name(name):
+        return face_cnn.build(name)
     if not timm.is_model(name.split(".")[0]):
         import difflib
 
@@ -252,7 +259,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name} can't be read as weights: {_first_line(error)}",
             hint="Use .safetensors, or a torch file that holds tensors only.",
         ) from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -15,7 +15,7 @@ from training.calibrate import HeadCalibration
 from training.evaluate.bootstrap import LEVEL
 from training.evaluate.heads import Judged, head_report
 from training.evaluate.pictures import write_pictures
-from training.evaluate.slices import slice_reports
+from training.evaluate.slices import gaps, slice_reports
 from training.spec.parts import HeadSpec
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def evaluate(
         },
         "slices": slices,
         "slices_left_out": skipped,
+        "gaps": gaps(slices),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ _RESAMPLES = 200
 _META = "meta."
 _ALSO = ("source", "verdict")
 _MISSING = "(missing)"
+#: The skin tone's angle has a column of classes beside it, which say more than quartiles.
+_ANGLES = ("meta.ita",)
 
 
 def slice_reports(
@@ -52,8 +54,34 @@ def slice_reports(
     return found, skipped
 
 
+def gaps(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each column and head its best and its worst slice by AUC, and how far they lie apart.
+
+    Slices of images whose value is missing count as none. A column with one slice has no gap.
+    """
+    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for item in slices:
+        value = item["auc"]["value"]
+        if value is not None and item["value"] != _MISSING:
+            found.setdefault((item["column"], item["head"]), []).append((value, item["value"]))
+    return [
+        {
+            "column": column,
+            "head": head,
+            "metric": "auc",
+            "worst": {"value": min(values)[1], "auc": min(values)[0]},
+            "best": {"value": max(values)[1], "auc": max(values)[0]},
+            "gap": max(values)[0] - min(values)[0],
+        }
+        for (column, head), values in found.items()
+        if len(values) > 1
+    ]
+
+
 def _columns(frame: pd.DataFrame) -> Iterator[str]:
     for column in frame.columns:
+        if column in _ANGLES:
+            continue
         if column.startswith(_META) or (column in _ALSO and frame[column].nunique() > 1):
             yield column
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from data.errors import RegistryError
 
 from .compare import LOWER_IS_BETTER, Comparison
+from .fairness import SliceCheck
 
 if TYPE_CHECKING:
     from training.spec.parts import GateSpec
@@ -22,6 +23,8 @@ class GateRules:
 
     ``floors``: a metric (``auc``: of every head that has it; ``grade.auc``: of one) and its least value, or
     its greatest for ``nll`` and ``ece``. ``margin``: how much worse ``metric`` may be than the champion's.
+    ``slice_by``: columns of the test images by which the worst slice must not fall by more than
+    ``slice_margin``, or ``margin`` when that is None.
     """
 
     floors: Mapping[str, float] = field(default_factory=dict)
@@ -33,11 +36,19 @@ class GateRules:
     calibrated: bool = False
     resamples: int = 2000
     seed: int = 0
+    slice_by: tuple[str, ...] = ()
+    slice_margin: float | None = None
+    slice_smallest: int = 30
+
+    @property
+    def slice_loss(self) -> float:
+        """How much worse than the champion's the worst slice may be."""
+        return self.margin if self.slice_margin is None else self.slice_margin
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> GateRules:
         """What a recorded decision was made by."""
-        given = {**value, "allowed_use": tuple(value.get("allowed_use", ()))}
+        given = {**value, **{name: tuple(value.get(name, ())) for name in ("allowed_use", "slice_by")}}
         try:
             return cls(**given)
         except TypeError as error:
@@ -54,6 +65,9 @@ class GateRules:
             requires_approval=spec.requires_approval,
             allowed_use=tuple(spec.allowed_use),
             calibrated=bool(getattr(spec, "calibrated", False)),
+            slice_by=tuple(spec.slices.by),
+            slice_margin=spec.slices.loss,
+            slice_smallest=spec.slices.smallest,
         )
 
 
@@ -93,6 +107,7 @@ class GateDecision:
     approved_by: str | None
     rules: GateRules
     decided_at: str
+    slices: tuple[SliceCheck, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -108,7 +123,8 @@ class GateDecision:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's own types."""
-        rules = {**asdict(self.rules), "allowed_use": list(self.rules.allowed_use)}
+        lists = ("allowed_use", "slice_by")
+        rules = {**asdict(self.rules), **{name: list(getattr(self.rules, name)) for name in lists}}
         return {
             "task": self.task,
             "version": self.version,
@@ -120,6 +136,7 @@ class GateDecision:
             "champion": self.champion,
             "test_digest": self.test_digest,
             "comparisons": [item.to_dict() for item in self.comparisons],
+            "slices": [item.to_dict() for item in self.slices],
             "floors": [{**asdict(item), "sentence": item.sentence} for item in self.floors],
             "pending_approval": self.pending_approval,
             "approved_by": self.approved_by,

@@ -1,9 +1,10 @@
 """The gate: the recorded comparison that a candidate must win before it may become champion.
 
 Both are judged on one frozen test digest. The first version of a task, and the first on a new test digest,
-must pass the task's absolute floors instead. Beside that: parity must have been shown, data and weights must
-allow the intended use, calibration must lie in its band where the task asks for it, and a person must approve
-where the task asks for that. A refusal is a result, not an error.
+must pass the task's absolute floors instead. Where the task names columns, the worst slice by each must not
+fall behind the champion's worst (``fairness``). Beside that: parity must have been shown, data and weights
+must allow the intended use, calibration must lie in its band where the task asks for it, and a person must
+approve where the task asks for that. A refusal is a result, not an error.
 
 Every decision is an entry of the ledger; promotion believes that entry, not the tags, which anyone may edit.
 For the same reason the champion is the ledger's, not the alias's, and a test digest is the verified card's.
@@ -22,6 +23,7 @@ from serving.core.bundle import Bundle, Card
 from .champion import champion_of
 from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
 from .decision import FloorCheck, GateDecision, GateRules, Line
+from .fairness import SliceCheck, check_slices
 from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .proofs import unproved
@@ -67,6 +69,7 @@ def judge(
     refusals: list[str] = []
     comparisons: list[Comparison] = []
     floors: tuple[FloorCheck, ...] = ()
+    slices: tuple[SliceCheck, ...] = ()
     grounds: list[str] = []
     try:
         bundle = registry.bundle(version)
@@ -87,6 +90,9 @@ def judge(
             comparisons = found
             refusals += [item.sentence for item in found if not item.passed]
             grounds += [item.sentence for item in found]
+            slices = groups(registry, version, bundle, champion, rules, dataset)
+            refusals += [f"Worse for a group. {item.sentence}" for item in slices if not item.passed]
+            grounds += [item.sentence for item in slices]
     else:
         floors = check_floors(card, rules.floors)
         refusals += [f"Below the floor. {item.sentence}" for item in floors if not item.passed]
@@ -119,6 +125,7 @@ def judge(
         approved_by=version.approved_by or None,
         rules=rules,
         decided_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        slices=slices,
     )
     _record(registry, version, decision, ledger)
     return decision
@@ -243,6 +250,58 @@ def against(
     except (RegistryError, IntegrityError) as error:
         return _incomparable(champion, error)
     return found or f"No head has the metric {rules.metric!r} to compare by."
+
+
+def groups(
+    registry: Registry,
+    version: Version,
+    bundle: Bundle,
+    champion: Version,
+    rules: GateRules,
+    dataset: Dataset | None,
+) -> tuple[SliceCheck, ...]:
+    """The rule on groups, for each head that is compared and each column that the task names.
+
+    Where nothing tells an image's slice, the check has no slices and says so: it is then no ground to refuse.
+    """
+    if not rules.slice_by:
+        return ()
+    champions = registry.bundle(champion)
+    ours = _predictions(registry, version, bundle, dataset)
+    theirs = _predictions(registry, champion, champions, dataset)
+    known = [*theirs.slices_by_id(), *ours.slices_by_id()]
+    names = dict(known)
+    if dataset is not None and dataset.test_digest == bundle.card.dataset.test_digest:
+        from training.labels import slice_names
+
+        frame = dataset.split("test")
+        told = {str(each): row for row, each in enumerate(frame["id"])}
+        for column, values in slice_names(frame).items():
+            names[column] = {each: str(values[row]) for each, row in told.items()}
+    found = []
+    for head in bundle.card.heads:
+        if rules.metric.rpartition(".")[0] not in ("", head.name):
+            continue
+        metric = rules.metric.rpartition(".")[2]
+        if metric in ORDINAL_ONLY and not head.ordinal:
+            continue
+        for column in rules.slice_by:
+            found.append(
+                check_slices(
+                    head.name,
+                    column,
+                    answers(ours, bundle.card, head.name),
+                    answers(theirs, champions.card, head.name),
+                    names.get(column, {}),
+                    metric=metric,
+                    margin=rules.slice_loss,
+                    smallest=rules.slice_smallest,
+                    confidence=rules.confidence,
+                    resamples=rules.resamples,
+                    seed=rules.seed,
+                )
+            )
+    return tuple(found)
 
 
 def _predictions(

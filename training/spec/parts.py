@@ -127,11 +127,23 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceMargin:
+    """The gate's rule on groups: the worst slice of the test images against the champion's worst."""
+
+    by: tuple[str, ...] = knob((), "columns of the dataset, for example ita_class; none: no such rule")
+    loss: float | None = knob(
+        None, "how much worse than the champion's the worst slice may be; the margin's loss when not given"
+    )
+    smallest: int = knob(30, "images below which a slice is not judged", low=2, high=100000)
+
+
+@dataclass(frozen=True, slots=True)
 class GateSpec:
     """What a model must show before it may become champion."""
 
     floors: dict[str, float] = knob(dict, "least value of a metric on test data, for a first version")
     margin: Margin = knob(Margin, "against the champion, on the same test images")
+    slices: SliceMargin = knob(SliceMargin, "against the champion, on groups of the test images")
     requires_approval: bool = knob(False, "whether a person must approve a version")
     allowed_use: tuple[str, ...] = knob(
         (), "uses that data and weights must not forbid, for example commercial"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 SPLITS = ("val", "test")
+#: The architecture's name for the older face-scan service's networks, whichever of them it is.
+FACE_CNN = "face_cnn"
 _BLOCK = 64
 
 
@@ -45,21 +48,21 @@ def import_model(
         ParityError: what would serve does not answer as what came.
     """
     from data.dataset import Dataset
+    from training.face_cnn import SIDE, is_name
     from training.labels import check_heads
     from training.task import load_task
 
     ledger = ledger or Ledger()
     kind = foreign.kind()
-    if kind == "state" and foreign.architecture is None:
-        raise UsageError(
-            f"{foreign.weights.name} is a state dict: numbers without a model.",
-            hint="Name the timm model that they belong to: --architecture resnet50.",
-        )
+    if kind == "state" and foreign.architecture in (None, FACE_CNN):
+        foreign = dataclasses.replace(foreign, architecture=_found(foreign))
     dataset = Dataset.open(data)
     profile = dataset.info.get("profile")
     changes: dict[str, Any] = {"weights": {"source": "none"}}
     if kind == "state":
         changes["backbone"] = foreign.architecture
+        if is_name(foreign.architecture or ""):
+            changes["input_size"] = SIDE  # its linear layer takes the whole map, so that the size is given
     spec = load_task(task, profile=profile, overrides=changes)
     check_heads(dataset, spec.heads)
     order = order_of(foreign.classes, [name for head in spec.heads for name in head.classes])
@@ -100,6 +103,26 @@ def import_model(
         )
         decision = judge(registry, version, GateRules.of(spec.gate), dataset=dataset, ledger=ledger)
     return registry.get(version.task, version.version), decision
+
+
+def _found(foreign: Foreign) -> str:
+    """The architecture of a state dict that names none: one of the older face-scan service's networks."""
+    from training.face_cnn import SHAPE
+
+    from .state import architecture
+
+    found = architecture(foreign)
+    if found is not None:
+        return found
+    if foreign.architecture == FACE_CNN:
+        raise UsageError(
+            f"{foreign.weights.name} is no network of the face-scan service.",
+            hint=SHAPE,
+        )
+    raise UsageError(
+        f"{foreign.weights.name} is a state dict: numbers without a model.",
+        hint="Name the timm model that they belong to: --architecture resnet50.",
+    )
 
 
 def _from_state(
@@ -191,4 +214,4 @@ def _asked(imported: Imported, dataset: Dataset, split: str, spec: Task) -> Pred
         for start in track(range(0, len(frame), _BLOCK), f"asking about the {split} images")
     ]
     said = np.concatenate(logits)
-    return Predictions(np.array(rows.ids, dtype=np.str_), said, rows.labels, said)
+    return Predictions(np.array(rows.ids, dtype=np.str_), said, rows.labels, said, rows.slices)

@@ -21,19 +21,28 @@ _PREFIXES = ("model.", "net.", "network.", "encoder.", "_orig_mod.")
 def classifier(foreign: Foreign, task: Task, order: Sequence[int] | None) -> Classifier:
     """Load the weights into the task's classifier. ``task.backbone`` is the architecture.
 
-    Taken are timm's own names (torchvision's ResNets have the same) and those of our ``model.safetensors``.
-    Nothing in the file is run.
+    Taken are timm's own names (torchvision's ResNets have the same), those of our ``model.safetensors``, and
+    any names for the older face-scan service's networks. Nothing in the file is run.
 
     Raises:
         UsageError: the weights aren't those of this architecture with the task's number of outputs.
         TaskError: the file can't be read, or timm has no such model.
     """
+    from training import face_cnn
     from training.model import Classifier
     from training.weights import WeightsInfo, read_state
 
     state = read_state(foreign.weights)
     model = Classifier(task.backbone, task.heads, pretrained=False)
     state = _without_prefix(state)
+    if face_cnn.is_name(task.backbone) and not any(key.startswith("backbone.") for key in state):
+        state = face_cnn.as_ours(state)
+        outputs, wanted = len(state["head.weight"]), sum(len(head.classes) for head in task.heads)
+        if outputs != wanted:
+            raise UsageError(
+                f"{foreign.weights.name} has {outputs} outputs, the task {task.name} {wanted} classes.",
+                hint="Import it for the task with its classes: acne has 2, skin_condition 5.",
+            )
     if "head.weight" in state and any(key.startswith("backbone.") for key in state):
         _load(model, state, foreign, task)
     else:
@@ -55,6 +64,22 @@ def classifier(foreign: Foreign, task: Task, order: Sequence[int] | None) -> Cla
         forbids=foreign.forbids,
     )
     return model.eval()
+
+
+def architecture(foreign: Foreign) -> str | None:
+    """The name of the older face-scan service's network that the file holds; None where it holds another.
+
+    Raises:
+        TaskError: the file can't be read.
+    """
+    from training import face_cnn
+    from training.weights import read_state
+
+    state = read_state(foreign.weights)
+    try:
+        return face_cnn.name_of(_without_prefix(state))
+    except UsageError:
+        return None
 
 
 def _without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
