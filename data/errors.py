@@ -20,7 +20,14 @@
     │   └── LedgerError            the history is broken or was cut
     ├── ServingError               a server can't be started or reached
     │   ├── RequestError           the request is malformed (400)
-    │   └── Overloaded             the queue is full (503)
+    │   ├── Overloaded             the queue is full (503)
+    │   ├── StoreError             the gateway's database or image store can't be reached, or refused (503)
+    │   │   └── StoreFull          no room is left for it (507)
+    │   ├── NotFound               there is no such row, or it is another tenant's (404)
+    │   ├── Conflict               what is there forbids it (409)
+    │   └── AccessError
+    │       ├── TokenRefused       no token, or an unknown, expired or revoked one (401)
+    │       └── NotAllowed         the token is good but not for this (403)
     └── StepFailed                 a pipeline's step failed; carries the step and the real error
 """
 
@@ -178,3 +185,45 @@ class StepFailed(RetidermError):
     def __init__(self, message: str, *, step: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.step = step
+
+
+class StoreError(ServingError):
+    """The gateway's database or image store can't be reached, or refused. Asking again may help."""
+
+    code = "store"
+
+
+class StoreFull(StoreError):
+    """No room is left where rows or images are kept."""
+
+    code = "store_full"
+
+
+class NotFound(ServingError):
+    """There is no such thing, or it is another tenant's: the two look the same."""
+
+    code = "not_found"
+
+
+class Conflict(ServingError):
+    """What is already there forbids it."""
+
+    code = "conflict"
+
+
+class AccessError(ServingError):
+    """Who asks may not have this."""
+
+    code = "access"
+
+
+class TokenRefused(AccessError):
+    """There is no token, or it is unknown, expired or revoked; which of these is not told."""
+
+    code = "token_refused"
+
+
+class NotAllowed(AccessError):
+    """The token is good, but not for this."""
+
+    code = "not_allowed"

@@ -1,0 +1,1 @@
+"""Alembic's environment and its revisions. ``migrate.py`` runs them."""

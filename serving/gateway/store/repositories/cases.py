@@ -1,0 +1,165 @@
+"""Cases, and the rejections of their answers (S0)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import select
+
+from data.errors import NotFound
+from serving.gateway.store.checks import check_text, check_value
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Case, CaseEntry, Image, Rejection
+from serving.gateway.store.types import as_id, new_id
+
+from . import patients
+from .parts import insert_new, own, page
+
+
+def log(
+    scope: Scope,
+    key: str,
+    payload: dict[str, Any],
+    *,
+    by: str,
+    task: str | None = None,
+    patient_id: str | None = None,
+) -> Case:
+    """Keep what an app says of a case. Said again, the columns follow, and both entries stay.
+
+    ``payload`` is the request's document. Its ``image_id`` is linked where it is one of ours; the old service
+    took any, so another one is kept as text only.
+    """
+    case = _upsert(scope, key, payload, task=task, patient_id=patient_id)
+    scope.session.add(
+        CaseEntry(
+            tenant_id=scope.tenant,
+            number=scope.number(),
+            case_id=case.id,
+            payload=payload,
+            by=by,
+            created_at=scope.now,
+        )
+    )
+    scope.session.flush()
+    return case
+
+
+def reject(scope: Scope, key: str, payload: dict[str, Any], *, by: str, task: str | None = None) -> Rejection:
+    """Keep that a user said that a case's answer is wrong. A case that nobody logged yet is begun with it."""
+    case = _upsert(scope, key, payload, task=task, rejected=True)
+    row = Rejection(
+        tenant_id=scope.tenant,
+        number=scope.number(),
+        case_id=case.id,
+        reason=_text(payload.get("reason")),
+        notes=_text(payload.get("notes")),
+        predictions=list(payload.get("predictions") or []),
+        payload=payload,
+        by=by,
+        created_at=scope.now,
+    )
+    scope.session.add(row)
+    scope.session.flush()
+    return row
+
+
+def get(scope: Scope, key: str) -> Case:
+    """The case of that app's id; ``NotFound`` where there is none."""
+    check_text(key, "case_id")
+    row = scope.session.scalars(own(scope, Case).where(Case.key == key)).one_or_none()
+    if row is None:
+        raise NotFound("Case not found")
+    return row
+
+
+def listed(
+    scope: Scope,
+    *,
+    status: str | None = None,
+    task: str | None = None,
+    since: dt.datetime | None = None,
+    rejected: bool | None = None,
+    after: int = 0,
+    limit: int = 1000,
+) -> list[Case]:
+    """Cases in the order of their making, from the one after number ``after``: for pages and for exports.
+
+    ``since`` is about the last change.
+    """
+    query = own(scope, Case).where(Case.number > after)
+    if status is not None:
+        query = query.where(Case.status == check_text(status, "status"))
+    if task is not None:
+        query = query.where(Case.task == check_text(task, "task"))
+    if since is not None:
+        query = query.where(Case.updated_at >= since)
+    if rejected is not None:
+        query = query.where(Case.rejected == rejected)
+    return list(scope.session.scalars(page(query.order_by(Case.number, Case.id), 0, limit)))
+
+
+def entries(scope: Scope, key: str) -> list[CaseEntry]:
+    """Everything that was logged of a case, oldest first."""
+    query = own(scope, CaseEntry).where(CaseEntry.case_id == get(scope, key).id)
+    return list(scope.session.scalars(page(query.order_by(CaseEntry.number), 0, 1000)))
+
+
+def rejections(scope: Scope, key: str) -> list[Rejection]:
+    """Everything that was said against a case's answers, oldest first."""
+    query = own(scope, Rejection).where(Rejection.case_id == get(scope, key).id)
+    return list(scope.session.scalars(page(query.order_by(Rejection.number), 0, 1000)))
+
+
+def _upsert(
+    scope: Scope,
+    key: str,
+    payload: dict[str, Any],
+    *,
+    task: str | None,
+    patient_id: str | None = None,
+    rejected: bool = False,
+) -> Case:
+    check_text(key, "case_id", 200)
+    check_value(payload, "the case")
+    insert_new(
+        scope,
+        Case,
+        id=new_id(),
+        number=scope.number(),
+        key=key,
+        rejected=False,
+        payload={},
+        created_at=scope.now,
+        updated_at=scope.now,
+    )
+    case = scope.session.scalars(own(scope, Case).where(Case.key == key).with_for_update()).one()
+    image = _image(scope, payload.get("image_id"))
+    case.image_id = image.id if image is not None else case.image_id
+    if patient_id is not None:
+        case.patient_id = patients.get(scope, patient_id).id
+    elif image is not None and image.patient_id is not None:
+        case.patient_id = image.patient_id
+    case.task = task or case.task
+    case.status = _text(payload.get("status")) or ("rejected" if rejected else case.status)
+    case.user_id = _text(payload.get("user_id")) or case.user_id
+    case.user_role = _text(payload.get("user_role")) or case.user_role
+    case.rejected = case.rejected or rejected
+    case.payload = payload
+    case.updated_at = scope.now
+    scope.session.flush()
+    return case
+
+
+def _image(scope: Scope, image_id: Any) -> Image | None:
+    known = as_id(image_id)
+    if known is None:
+        return None
+    return scope.session.scalars(
+        select(Image).where(Image.tenant_id == scope.tenant, Image.id == known)
+    ).one_or_none()
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,135 @@
+"""Images: rows that are written only when their bytes are safe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import func, select
+
+from serving.gateway.blobs.base import Kept
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Blob, Image
+
+from .parts import insert_new, one, own, page
+
+
+def add(
+    scope: Scope,
+    kept: Kept,
+    *,
+    media_type: str,
+    width: int,
+    height: int,
+    system: str,
+    owner: str,
+    kind: Literal["original", "overlay"] = "original",
+    patient_id: str | None = None,
+    derived_from: str | None = None,
+    case_key: str | None = None,
+    image_id: str | None = None,
+) -> Image:
+    """The row of an image whose bytes an image store has kept.
+
+    The content's row is locked and the bytes looked for once more: a clean-up that ran since then may have
+    taken them, and waits from here on until this transaction ends.
+
+    Raises:
+        NotFound: the patient or the image that it derives from isn't there.
+        StoreError: the bytes were gone and could not be kept again.
+    """
+    from . import patients
+
+    if kept.tenant != scope.tenant:
+        raise ValueError("these bytes were kept for another tenant")
+    patient = patients.get(scope, patient_id).id if patient_id is not None else None
+    origin = get(scope, derived_from).id if derived_from is not None else None
+    insert_new(scope, Blob, sha256=kept.sha256, bytes=kept.bytes, created_at=scope.now)
+    scope.session.execute(
+        select(Blob.sha256)
+        .where(Blob.tenant_id == scope.tenant, Blob.sha256 == kept.sha256)
+        .with_for_update()
+    )
+    kept.ensure()
+    row = Image(
+        tenant_id=scope.tenant,
+        sha256=kept.sha256,
+        bytes=kept.bytes,
+        media_type=media_type,
+        width=width,
+        height=height,
+        kind=kind,
+        system=system,
+        owner=owner,
+        patient_id=patient,
+        derived_from=origin,
+        case_key=case_key,
+        created_at=scope.now,
+    )
+    if image_id is not None:
+        row.id = image_id
+    scope.session.add(row)
+    scope.session.flush()
+    return row
+
+
+def get(scope: Scope, image_id: str) -> Image:
+    """An image's row; ``NotFound`` where there is none."""
+    return one(scope, Image, image_id, "Image")
+
+
+def of_case(scope: Scope, case_key: str) -> list[Image]:
+    """The images that were sent under an app's own case id."""
+    query = own(scope, Image).where(Image.case_key == case_key).order_by(Image.created_at, Image.id)
+    return list(scope.session.scalars(page(query, 0, 1000)))
+
+
+def with_content(scope: Scope, sha256: str) -> list[Image]:
+    """The images with that content."""
+    query = own(scope, Image).where(Image.sha256 == sha256).order_by(Image.created_at, Image.id)
+    return list(scope.session.scalars(page(query, 0, 1000)))
+
+
+def contents(scope: Scope, *, after: str = "", limit: int = 1000) -> list[str]:
+    """The SHA-256 of every content that a row refers to, in order, from the one after ``after``."""
+    query = (
+        select(Image.sha256)
+        .where(Image.tenant_id == scope.tenant, Image.sha256 > after)
+        .distinct()
+        .order_by(Image.sha256)
+        .limit(limit)
+    )
+    return list(scope.session.scalars(query))
+
+
+def unreferenced(scope: Scope, *, limit: int = 1000) -> list[str]:
+    """Contents that are kept though no image refers to them any more: a clean-up's work."""
+    refers = select(Image.id).where(Image.tenant_id == Blob.tenant_id, Image.sha256 == Blob.sha256)
+    query = (
+        select(Blob.sha256)
+        .where(Blob.tenant_id == scope.tenant, ~refers.exists())
+        .order_by(Blob.sha256)
+        .limit(limit)
+    )
+    return list(scope.session.scalars(query))
+
+
+def lock_content(scope: Scope, sha256: str, size: int = 0) -> int:
+    """Hold a content against everyone else until the transaction ends.
+
+    Returns:
+        How many images refer to it.
+    """
+    insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now)
+    scope.session.execute(
+        select(Blob.sha256).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256).with_for_update()
+    )
+    count = select(func.count()).select_from(Image)
+    return scope.session.scalar(count.where(Image.tenant_id == scope.tenant, Image.sha256 == sha256)) or 0
+
+
+def forget_content(scope: Scope, sha256: str) -> None:
+    """Remove a content's row, held by :func:`lock_content` and referred to by nobody."""
+    row = scope.session.scalars(own(scope, Blob).where(Blob.sha256 == sha256)).one_or_none()
+    if row is not None:
+        scope.session.delete(row)
+        scope.session.flush()

@@ -1,0 +1,94 @@
+"""Labels: what readers say."""
+
+from __future__ import annotations
+
+from data.errors import RequestError
+from serving.gateway.store.checks import check_text
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Case, Label
+
+from . import images, predictions
+from .parts import one, own, page
+
+
+def add(
+    scope: Scope,
+    *,
+    image_id: str,
+    task: str,
+    head: str,
+    reader: str,
+    value: str | None = None,
+    cannot_grade: str | None = None,
+    comment: str | None = None,
+    case_id: str | None = None,
+    prediction_id: str | None = None,
+    source: str = "review",
+) -> Label:
+    """A reader's label for one head of an image: a class, or why it can't be graded.
+
+    ``case_id`` is our row's id, not the app's key.
+
+    Raises:
+        NotFound: the image, case or prediction isn't there, for instance since it was deleted meanwhile.
+        RequestError: neither a class nor a reason, or both.
+    """
+    if (value is None) == (cannot_grade is None):
+        raise RequestError("A label has either a class, or a reason why the image can't be graded.")
+    row = Label(
+        tenant_id=scope.tenant,
+        number=scope.number(),
+        image_id=images.get(scope, image_id).id,
+        case_id=one(scope, Case, case_id, "Case").id if case_id is not None else None,
+        prediction_id=predictions.get(scope, prediction_id).id if prediction_id is not None else None,
+        task=task,
+        head=head,
+        value=value,
+        cannot_grade=cannot_grade,
+        comment=comment,
+        reader=reader,
+        source=source,
+        created_at=scope.now,
+    )
+    scope.session.add(row)
+    scope.session.flush()
+    scope.audit("label.add", f"image:{row.image_id}", label=row.id, task=task, head=head)
+    return row
+
+
+def get(scope: Scope, label_id: str) -> Label:
+    """A label, withdrawn ones too; ``NotFound`` where there is none."""
+    return one(scope, Label, label_id, "Label")
+
+
+def withdraw(scope: Scope, label_id: str) -> Label:
+    """Take a label back. It stays, marked so."""
+    row = get(scope, label_id)
+    if row.withdrawn_at is None:
+        row.withdrawn_at = scope.now
+        scope.session.flush()
+        scope.audit("label.withdraw", f"image:{row.image_id}", label=row.id)
+    return row
+
+
+def listed(
+    scope: Scope,
+    *,
+    image_id: str | None = None,
+    task: str | None = None,
+    reader: str | None = None,
+    withdrawn: bool = False,
+    after: int = 0,
+    limit: int = 1000,
+) -> list[Label]:
+    """Labels in the order of their making, from the one after number ``after``."""
+    query = own(scope, Label).where(Label.number > after)
+    if image_id is not None:
+        query = query.where(Label.image_id == images.get(scope, image_id).id)
+    if task is not None:
+        query = query.where(Label.task == check_text(task, "task"))
+    if reader is not None:
+        query = query.where(Label.reader == check_text(reader, "reader"))
+    if not withdrawn:
+        query = query.where(Label.withdrawn_at.is_(None))
+    return list(scope.session.scalars(page(query.order_by(Label.number, Label.id), 0, limit)))

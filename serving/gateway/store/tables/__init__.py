@@ -1,0 +1,30 @@
+"""The tables. A change here needs a migration; a test compares the two."""
+
+from .base import Base, Row, Tenanted
+from .people import Patient, Tenant, Token
+from .pictures import Blob, Image, Prediction, Scan
+from .review import Case, CaseEntry, Label, Rejection
+from .work import AuditEntry, AuditHead, ErasedImage, Erasure, IdempotencyKey, Job
+
+__all__ = [
+    "AuditEntry",
+    "AuditHead",
+    "Base",
+    "Blob",
+    "Case",
+    "CaseEntry",
+    "ErasedImage",
+    "Erasure",
+    "IdempotencyKey",
+    "Image",
+    "Job",
+    "Label",
+    "Patient",
+    "Prediction",
+    "Rejection",
+    "Row",
+    "Scan",
+    "Tenant",
+    "Tenanted",
+    "Token",
+]
