@@ -59,3 +59,11 @@ def as_id(text: Any) -> str | None:
         return str(uuid.UUID(text))
     except ValueError:
         return None
+
+
+def about(kind: str, key: str) -> str:
+    """``<kind>:<id>``: how jobs, idempotency keys and the audit log name a row.
+
+    Kinds that an erasure looks for: ``patient``, ``image``, ``scan``, ``case`` (the row's id, not the app's).
+    """
+    return f"{kind}:{key}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sqlalchemy import func, select
@@ -89,16 +90,10 @@ def with_content(scope: Scope, sha256: str) -> list[Image]:
     return list(scope.session.scalars(page(query, 0, 1000)))
 
 
-def contents(scope: Scope, *, after: str = "", limit: int = 1000) -> list[str]:
-    """The SHA-256 of every content that a row refers to, in order, from the one after ``after``."""
-    query = (
-        select(Image.sha256)
-        .where(Image.tenant_id == scope.tenant, Image.sha256 > after)
-        .distinct()
-        .order_by(Image.sha256)
-        .limit(limit)
-    )
-    return list(scope.session.scalars(query))
+def known(scope: Scope, contents: Sequence[str]) -> set[str]:
+    """Those of the contents that an image refers to. At most a thousand at once."""
+    query = select(Image.sha256).where(Image.tenant_id == scope.tenant, Image.sha256.in_(contents[:1000]))
+    return set(scope.session.scalars(query.distinct()))
 
 
 def unreferenced(scope: Scope, *, limit: int = 1000) -> list[str]:

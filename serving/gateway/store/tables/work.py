@@ -87,7 +87,10 @@ class AuditEntry(Tenanted, Base):
 
 
 class Erasure(Row, Base):
-    """A deletion of somebody's data: begun with the rows, finished when their bytes are gone too."""
+    """A deletion of somebody's data: begun with the rows, finished when their bytes are gone too.
+
+    ``learned`` names the model versions that had learned from them, or says that nobody could tell.
+    """
 
     __tablename__ = "erasures"
     __table_args__ = (Index("ix_erasures_about", "tenant_id", "about"),)
@@ -100,7 +103,9 @@ class Erasure(Row, Base):
 
 
 class ErasedImage(Tenanted, Base):
-    """A content that an erasure took away: datasets to come leave it out."""
+    """A content whose image an erasure took away. ``settled_at``: when its bytes went, or were found to be
+    another image's too. Datasets to come leave it out, unless an image with that content is there.
+    """
 
     __tablename__ = "erased_images"
     __table_args__ = (refers("erasure_id", "erasures"),)
@@ -108,4 +113,5 @@ class ErasedImage(Tenanted, Base):
     erasure_id: Mapped[str] = mapped_column(ID, primary_key=True)
     sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     labelled: Mapped[bool]
-    collected_at: Mapped[dt.datetime | None]
+    settled_at: Mapped[dt.datetime | None]
+    kept: Mapped[bool | None]

@@ -170,7 +170,8 @@ def upgrade() -> None:
         sa.Column("erasure_id", ID, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("labelled", sa.Boolean(), nullable=False),
-        sa.Column("collected_at", MOMENT, nullable=True),
+        sa.Column("settled_at", MOMENT, nullable=True),
+        sa.Column("kept", sa.Boolean(), nullable=True),
         sa.ForeignKeyConstraint(
             ["tenant_id", "erasure_id"],
             ["erasures.tenant_id", "erasures.id"],
