@@ -82,7 +82,7 @@ def first_difference(one: NDArray[np.int64], other: NDArray[np.int64]) -> int | 
 
 
 def gaussian(path: Path, count: int, dim: int, seed: int) -> None:
-    """Write unit vectors in directions drawn at random, float32 [count, dim]: nothing to be skipped there."""
+    """Write unit vectors in directions drawn at random, float32 [count, dim]: no structure to make use of."""
     rng = np.random.default_rng(seed)
     out = np.lib.format.open_memmap(path, "w+", np.float32, (count, dim))
     for begin in range(0, count, 65536):
