@@ -106,6 +106,11 @@ bench: setup ## Measure the speeds that the documentation quotes
 bench-quality: setup ## Train on real sets, five seeds or folds each, and hold the means against their targets
 	@$(BIN)/python -m benchmarks.quality $(ARGS)
 
+# make bench-runtimes ARGS='--images /data/ham10000/images'; with --bundle DIR --data DATASET a trained model's int8 too
+.PHONY: bench-runtimes
+bench-runtimes: setup ## Three backbones on every runtime and precision: latency, size, agreement, what tune chooses
+	@$(BIN)/python -m benchmarks.runtimes $(ARGS)
+
 # make bench-anomaly ARGS='--mvtec /data/mvtec/screw'
 .PHONY: bench-anomaly
 bench-anomaly: setup ## PatchCore side by side with anomalib, which gets an environment of its own

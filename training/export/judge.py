@@ -41,7 +41,7 @@ def judge(
     seed: int = 0,
     splits: Sequence[str] = ("val", "test"),
 ) -> dict[str, dict[str, Any]]:
-    """For each runtime, by its precision, and each split what :func:`judge_logits` says; one must be ``fp32``.
+    """For each runtime, by its precision, and each split what :func:`judge_logits` says; one is ``fp32``.
 
     At most ``spec.judged_images`` images of a split are taken, chosen by ``seed``.
 
