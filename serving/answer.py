@@ -19,8 +19,9 @@ from serving.kinds.base import Result
 class ImageAnswer:
     """What is said about one image: an error, or a verdict and, where gradable, the model's result.
 
-    ``overlay`` and ``map`` are there when they were asked for and the model has an explanation;
-    ``unexplained`` says why there is none although it was asked for.
+    ``overlay`` and ``map`` (the first head's) are there when they were asked for and the model has an
+    explanation; where it has several heads, the document then holds each one's map too. ``unexplained`` says
+    why there is none although it was asked for.
     """
 
     model: ModelInfo
@@ -51,6 +52,9 @@ class ImageAnswer:
             explanation["overlay_png"] = {"b64": base64.b64encode(self.overlay).decode()}
         if self.map is not None:
             explanation["map"] = self.map.tolist()
+            maps = self.result.maps() if self.result is not None else {}
+            if maps:
+                explanation["maps"] = {head: found.tolist() for head, found in maps.items()}
         if self.unexplained is not None:
             explanation["unavailable"] = self.unexplained
         if explanation:

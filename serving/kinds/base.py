@@ -38,6 +38,9 @@ class Result(Protocol):
     def map(self) -> NDArray[np.float32] | None:
         """Where in the model's input it looked, float32 [h, w]; None where that wasn't asked for."""
 
+    def maps(self) -> Mapping[str, NDArray[np.float32]]:
+        """The same for each head by name, where a model has several; empty otherwise."""
+
     def placed(self, placement: Placement) -> Result:
         """The same with every place in pixels of the photograph instead of the model's input."""
 

@@ -22,7 +22,8 @@ def tensors(
 ) -> Outputs:
     """The outputs of S5, and two of ours: ``reasons`` (a JSON list) and ``error`` (a JSON object or "").
 
-    ``map_shape`` is (h, w) of the model's maps, None for a model without them.
+    ``map_shape`` is (h, w) of the model's maps, None for a model without them. A model with several heads
+    gives ``<head>.map`` beside ``map``, which is the first head's.
     """
     outputs = Outputs()
     outputs.texts("verdict", [a.verdict.verdict if a.verdict else "" for a in answers])
@@ -36,6 +37,9 @@ def tensors(
         shape = next((answer.map.shape for answer in answers if answer.map is not None), map_shape)
         nothing = np.full(shape, np.nan, np.float32)
         outputs.array("map", np.stack([nothing if a.map is None else a.map for a in answers]))
+        maps = [{} if a.map is None or a.result is None else a.result.maps() for a in answers]
+        for head in dict.fromkeys(name for found in maps for name in found):
+            outputs.array(f"{head}.map", np.stack([found.get(head, nothing) for found in maps]))
     return outputs
 
 

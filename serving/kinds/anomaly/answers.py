@@ -58,6 +58,10 @@ class AnomalyResult:
     spots: tuple[Spot, ...]
     map: NDArray[np.float32] | None = None
 
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """None: there is one thing to ask for."""
+        return {}
+
     def placed(self, placement: Placement) -> AnomalyResult:
         """The same with the regions in pixels of the photograph."""
         found = (spot.placed(placement) for spot in self.spots)

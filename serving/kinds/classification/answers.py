@@ -49,6 +49,12 @@ class HeadsResult:
         """The first head's map of its label's class."""
         return next(iter(self.heads.values())).cam
 
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Each head's map of its own label's class, where there are several heads."""
+        if len(self.heads) < 2:
+            return {}
+        return {name: head.cam for name, head in self.heads.items() if head.cam is not None}
+
     def placed(self, placement: Placement) -> HeadsResult:
         """Itself: a class is of the whole image."""
         return self
