@@ -153,7 +153,13 @@ def _task(
         if overrides.get("backbone", backbone) != backbone:
             raise UsageError("--backbone and --set backbone=... name different backbones.")
         overrides["backbone"] = backbone
-    return load_task(name, profile=profile or dataset.info.get("profile"), overrides=overrides)
+    task = load_task(name, profile=profile or dataset.info.get("profile"), overrides=overrides)
+    if task.kind != "classification":
+        raise UsageError(
+            f"Task {task.name} is of kind {task.kind}: nothing of it is trained.",
+            hint=f"Make its memory with the pipeline: retiderm run {task.name} --data KIND:PATH.",
+        )
+    return task
 
 
 def main() -> None:

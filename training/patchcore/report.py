@@ -63,7 +63,7 @@ def judge(
             part.pop(name, None)
     report["kind"] = task.kind
     report["threshold"] = calibration.to_dict()
-    known = _labelled(scored)
+    known = scored.take(np.flatnonzero(scored.label >= 0))
     shown = Shown(
         [str(name) for name in known.ids],
         known.score.astype(np.float64),
@@ -89,11 +89,6 @@ def figures(scored: Scored, threshold: float, pixels: PixelFigures, *, seed: int
         "pixels": {"images": pixels.images, "masks": pixels.masks, "regions": pixels.regions},
         "scores": {name: _spread(scored.of(which)) for which, name in enumerate(("ok", "ng"))},
     }
-
-
-def _labelled(scored: Scored) -> Scored:
-    keep = np.flatnonzero(scored.label >= 0)
-    return Scored(*(getattr(scored, name)[keep] for name in Scored.__dataclass_fields__))
 
 
 def _f1(scored: Scored, threshold: float, seed: int) -> dict[str, float | None]:

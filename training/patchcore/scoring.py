@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: that even the farthest answers stay apart in a float64 softmax, and rank as the scores do.
 STEEPNESS = 4.0
 
+_ARRAYS = ("ids", "label", "score", "distances", "embedding")
+_SLICE = "slice."
+
 # From the threshold on it is not OK: an image that scores just that must not tie with OK's 0.
 _AT_LEAST = 1e-6
 
@@ -42,7 +45,8 @@ class Scored:
     """What a memory says of N images of a split, in the order of :func:`training.labels.read_rows`.
 
     ``score`` float32 [N] and ``distances`` float32 [N, Ht, Wt] in squared L2; ``label`` 0 is OK, 1 is not,
-    -1 unknown; ``embedding`` float32 [N, D] is the mean of an image's patches.
+    -1 unknown; ``embedding`` float32 [N, D] is the mean of an image's patches; ``slices`` by column [N], ""
+    where an image has none, for the gate's rule on groups.
     """
 
     ids: NDArray[np.str_]
@@ -50,6 +54,7 @@ class Scored:
     score: NDArray[np.float32]
     distances: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    slices: dict[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,9 +63,23 @@ class Scored:
         """The scores of one class's images."""
         return np.asarray(self.score[self.label == label])
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Every array, all of them [N, …], by the name that it is stored under."""
+        return {
+            **{name: getattr(self, name) for name in _ARRAYS},
+            **{_SLICE + name: values for name, values in self.slices.items()},
+        }
+
+    def take(self, chosen: NDArray[np.intp]) -> Scored:
+        """The chosen images."""
+        return Scored(
+            **{name: getattr(self, name)[chosen] for name in _ARRAYS},
+            slices={name: values[chosen] for name, values in self.slices.items()},
+        )
+
     def save(self, path: Path) -> None:
         """Write an ``.npz``, whole or not at all."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        arrays = self.columns()
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
@@ -69,10 +88,15 @@ class Scored:
         """Read what :meth:`save` wrote; no code in it is run. :class:`IntegrityError` when it is not that."""
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                found = cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+                slices = {
+                    name.removeprefix(_SLICE): stored[name]
+                    for name in stored.files
+                    if name.startswith(_SLICE)
+                }
+                found = cls(**{name: stored[name] for name in _ARRAYS}, slices=slices)
         except Exception as error:  # a damaged archive fails in many ways
             raise IntegrityError(f"{path} can't be read: {error}", hint="Score again.") from error
-        if len({len(getattr(found, name)) for name in cls.__dataclass_fields__}) != 1:
+        if len({len(values) for values in found.columns().values()}) != 1:
             raise IntegrityError(f"{path} holds arrays of unlike lengths.", hint="Score again.")
         return found
 
@@ -110,6 +134,7 @@ def score_rows(
         score=np.concatenate([np.zeros(0, np.float32), *(part.score for part in scores)]),
         distances=np.concatenate([np.zeros((0, *grid), np.float32), *(part.distances for part in scores)]),
         embedding=np.concatenate([np.zeros((0, dim), np.float32), *means]),
+        slices={name: values[picked] for name, values in rows.slices.items()},
     )
 
 
@@ -133,6 +158,7 @@ def predictions(scored: Scored, threshold: float, head: str) -> Predictions:
         logits=np.stack([np.zeros_like(logit), logit], axis=1).astype(np.float32),
         labels={head: scored.label},
         embedding=scored.embedding,
+        slices=scored.slices,
     )
 
 

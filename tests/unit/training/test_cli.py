@@ -69,3 +69,8 @@ def test_as_a_program_errors_are_one_line(
     said = capsys.readouterr().err
     assert said.startswith("Error: ")
     assert said.count("\n") == 1
+
+
+def test_an_anomaly_task_is_not_trained(tiny: Dataset, out: Path, home: Home) -> None:
+    with pytest.raises(UsageError, match="nothing of it is trained"):
+        call("fit", "--task", "anomaly", "--data", tiny.root, "--out", out, "--no-tracking")

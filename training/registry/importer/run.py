@@ -64,6 +64,11 @@ def import_model(
         if is_name(foreign.architecture or ""):
             changes["input_size"] = SIDE  # its linear layer takes the whole map, so that the size is given
     spec = load_task(task, profile=profile, overrides=changes)
+    if spec.kind != "classification":
+        raise UsageError(
+            f"Task {spec.name} is of kind {spec.kind}; only classifiers can be imported.",
+            hint=f"Make its memory with the pipeline: retiderm run {spec.name} --data KIND:PATH.",
+        )
     check_heads(dataset, spec.heads)
     order = order_of(foreign.classes, [name for head in spec.heads for name in head.classes])
     with tempfile.TemporaryDirectory() as name:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,11 @@ def test_scores_at_the_ends_of_the_scale_stay_apart(tmp_path: Path) -> None:
 
 def test_scored_images_are_read_back_whole_or_not_at_all(tmp_path: Path) -> None:
     found = some([0.1, 0.2, 0.9], [OK, OK, NG])
+    found = dataclasses.replace(found, slices={"line": np.array(["a", "", "b"])})
     found.save(tmp_path / "s.npz")
     again = Scored.load(tmp_path / "s.npz")
+    assert again.slices["line"].tolist() == ["a", "", "b"]
+    assert predictions(again, 0.5, "status").slices["line"].tolist() == ["a", "", "b"]
     np.testing.assert_array_equal(again.score, found.score)
     np.testing.assert_array_equal(again.of(NG), found.score[2:])
     data = (tmp_path / "s.npz").read_bytes()
@@ -75,8 +79,7 @@ def test_arrays_of_unlike_lengths_are_refused(tmp_path: Path) -> None:
     broken = some([0.1, 0.2], [OK, NG])
     np.savez(
         tmp_path / "s.npz",
-        **{name: getattr(broken, name) for name in Scored.__dataclass_fields__ if name != "ids"},
-        ids=np.array(["a"]),
+        **{**broken.columns(), "ids": np.array(["a"])},
     )
     with pytest.raises(IntegrityError, match="unlike lengths"):
         Scored.load(tmp_path / "s.npz")
@@ -101,8 +104,6 @@ def test_calibration_uses_ok_images_that_the_memory_does_not_hold(made: Made, ho
 
 
 def test_ng_training_images_help_to_calibrate(made: Made, tmp_path: Path, home: Home) -> None:
-    import dataclasses
-
     from training.labels import Rows
     from training.patchcore import scoring
 
