@@ -89,11 +89,13 @@ class Eraser:
         if days < 1:
             raise UsageError("Retention is at least one day.")
         before = self._store.clock() - dt.timedelta(days=days)
-        with self._store.read(tenant, actor) as scope:
-            if erasures.reach(scope, before=before).size() == 0:
-                return None
         name, reason = about("retention", f"{days}d"), f"older than {days} days"
-        return self._erase(tenant, actor, name, reason, lambda s: erasures.reach(s, before=before))
+        with self._store.write(tenant, actor) as scope:
+            found = erasures.reach(scope, before=before)
+            if found.size() == 0:
+                return None
+            row = erasures.remove(scope, found, name=name, reason=reason)
+        return self._finish(tenant, actor, row.id)
 
     def resume(self, tenant: str, *, actor: str = "retention") -> list[ErasureReport]:
         """Go on with erasures that a crash or an unreachable image store cut off. For every start."""

