@@ -45,6 +45,7 @@ def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
+@pytest.mark.slow
 def test_float_equals_onnx_and_int8_nearly(files: dict[str, Path], images: np.ndarray) -> None:
     session = onnxruntime.InferenceSession(str(files["onnx"]), providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
@@ -57,6 +58,7 @@ def test_float_equals_onnx_and_int8_nearly(files: dict[str, Path], images: np.nd
         assert np.corrcoef(value.ravel(), coarse[name].ravel())[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_int8_takes_uint8_and_is_smaller_inside(files: dict[str, Path]) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
