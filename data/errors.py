@@ -12,7 +12,8 @@
     ├── ImageError                 an image can't be used; ``code`` says why
     │   ├── ImageTooLarge          bytes or pixels over the limit
     │   ├── NotAnImage             not an image type that we read
-    │   └── ImageDamaged           an image type, but it can't be decoded
+    │   ├── ImageDamaged           an image type, but it can't be decoded
+    │   └── NotGradable            it was decoded, and isn't good enough for an answer
     ├── IntegrityError             stored bytes aren't the bytes that were recorded
     │   └── BundleError            a bundle is incomplete, altered or of an unknown format
     ├── ParityError                two ways to the same answer disagree
@@ -227,3 +228,17 @@ class NotAllowed(AccessError):
     """The token is good, but not for this."""
 
     code = "not_allowed"
+
+
+class NotGradable(ImageError):
+    """An image isn't good enough for an answer. ``verdict`` and ``reasons`` are the quality gate's codes."""
+
+    code = "not_gradable"
+
+    def __init__(self, verdict: str, reasons: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(
+            f"The image can't be judged ({verdict}): {', '.join(reasons) or 'no reason given'}.",
+            hint=hint or "Photograph it again, sharp and in even light, or send it at its full size.",
+        )
+        self.verdict = verdict
+        self.reasons = tuple(reasons)
