@@ -6,7 +6,7 @@ parts, the light and the camera. No one is depicted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -32,6 +32,17 @@ from data.synthetic.looks import Look
 
 # Half a face's width as a share of the picture's side, at least and at most.
 _WIDTHS = {"portrait": (0.235, 0.285), "close": (0.34, 0.42), "patch": (0.75, 1.1)}
+#: Faces are seldom as in a textbook: so many also have a little of what theirs is taken for.
+_AMBIGUOUS = 0.4
+_TAKEN_FOR: Mapping[str, tuple[str, ...]] = {
+    "healthy": ("mild_acne", "rosacea", "pigmentation", "eczema"),
+    "mild_acne": ("rosacea", "pigmentation"),
+    "severe_acne": ("rosacea", "eczema"),
+    "rosacea": ("mild_acne", "eczema"),
+    "eczema": ("psoriasis", "rosacea"),
+    "psoriasis": ("eczema",),
+    "pigmentation": ("mild_acne", "eczema"),
+}
 _GAINS: tuple[Colour, ...] = ((1.0, 1.0, 1.0), (1.03, 0.99, 0.95), (0.97, 0.99, 1.03), (1.0, 1.015, 0.985))
 
 
@@ -58,10 +69,18 @@ def draw_face(rng: np.random.Generator, look: Look, view: str, size: int, camera
 
 
 def _cover(rng: np.random.Generator, skin: Skin, look: Look) -> None:
-    """Everything that is on the skin."""
+    """Everything that is on the skin: the condition more or less pronounced, and at times some of another."""
     grain(rng, skin, look)
-    draw_condition(rng, skin, look.condition)
+    if rng.random() < _AMBIGUOUS:
+        _drawn(rng, skin, str(rng.choice(_TAKEN_FOR[look.condition])), rng.uniform(0.15, 0.35))
+    _drawn(rng, skin, look.condition, rng.uniform(0.4, 1.0))
     draw_type(rng, skin, look)
+
+
+def _drawn(rng: np.random.Generator, skin: Skin, condition: str, share: float) -> None:
+    bare = skin.image.copy()
+    draw_condition(rng, skin, condition)
+    skin.image[:] = np.float32(1 - share) * bare + np.float32(share) * skin.image
 
 
 def _patch(rng: np.random.Generator, image: Floats, unit: float) -> Skin:
