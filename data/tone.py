@@ -38,10 +38,11 @@ PLACES: tuple[str, ...] = get_args(Place)
 # Pictures are looked at with their shorter side at this many pixels.
 _SIDE = 96
 # The ellipse that ``centre`` looks inside of and ``around`` outside of, as shares of the half sides.
-_CENTRE, _LESION = 0.62, 0.7
-# Skin, in CIELAB: its hue lies between red and yellow whatever the tone; paler pixels are clothes and lamps.
-_HUE = (15.0, 85.0)
-_CHROMA = (5.0, 60.0)
+_CENTRE, _LESION = 0.45, 0.7
+# Skin, in CIELAB: its hue lies between red and yellow whatever the tone, and reaches into purple under a
+# dermatoscope's lamp, where nothing else is around the lesion. Paler pixels are clothes, lamps and hairs.
+_HUES = {"centre": (10.0, 85.0), "around": (-40.0, 95.0)}
+_CHROMA = (4.0, 60.0)
 _LIGHTNESS = (12.0, 96.0)
 # With less skin than this in the place looked at, nothing is said.
 _ENOUGH = 0.12
@@ -61,8 +62,9 @@ def tone_name(angle: float) -> str:
 
 
 def image_ita(rgb: NDArray[np.uint8], place: Place = "centre") -> float | None:
-    """The angle of the skin in an image ``uint8 [H, W, 3]``; None where too little looks like skin.
+    """The angle of the skin in an image ``uint8 [H, W, 3]``.
 
+    None where too little looks like skin, and where b* isn't positive: the angle has no meaning then.
     The median of the pixels that look like skin, without the darkest and lightest quarter of them: creases,
     hairs, shadows and highlights are in those.
     """
@@ -77,7 +79,8 @@ def image_ita(rgb: NDArray[np.uint8], place: Place = "centre") -> float | None:
     pixels = lab[where]
     hue = np.degrees(np.arctan2(pixels[:, 2], pixels[:, 1]))
     chroma = np.hypot(pixels[:, 1], pixels[:, 2])
-    looks = (hue > _HUE[0]) & (hue < _HUE[1])
+    reddest, yellowest = _HUES[place]
+    looks = (hue > reddest) & (hue < yellowest)
     looks &= (chroma > _CHROMA[0]) & (chroma < _CHROMA[1])
     looks &= (pixels[:, 0] > _LIGHTNESS[0]) & (pixels[:, 0] < _LIGHTNESS[1])
     skin = pixels[looks]
@@ -85,7 +88,8 @@ def image_ita(rgb: NDArray[np.uint8], place: Place = "centre") -> float | None:
         return None
     low, high = np.percentile(skin[:, 0], (25, 75))
     lightness, _, yellow = np.median(skin[(skin[:, 0] >= low) & (skin[:, 0] <= high)], axis=0)
-    return ita(float(lightness), float(yellow))
+    # Bluer than grey, which no skin is in neutral light: the lamp's colour hides the skin's.
+    return ita(float(lightness), float(yellow)) if yellow > 0 else None
 
 
 def _place(rgb: NDArray[np.uint8], place: Place) -> NDArray[np.bool_]:
