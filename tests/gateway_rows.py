@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +15,7 @@ from serving.gateway.access import Role, create
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.blobs.signing import Signer
-from serving.gateway.store import Scope, Store, unscoped
+from serving.gateway.store import Scope, Store, open_store, unscoped
 from serving.gateway.store.repositories import (
     cases,
     idempotency,
@@ -150,10 +154,19 @@ def dump(store: Store, tenant: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def databases(tmp_path: Path, kind: str) -> Iterator[Store]:
-    """A store of that kind, with its tables."""
-    from serving.gateway.store import open_store
+    """A store of that kind, with its tables: a copy of one that was migrated once."""
     from tests.gateway_servers import new_database
 
-    store = open_store(f"sqlite:///{tmp_path / 'gateway.db'}" if kind == "sqlite" else new_database())
+    if kind == "sqlite":
+        shutil.copy(_sqlite_template(), tmp_path / "gateway.db")
+    store = Store(f"sqlite:///{tmp_path / 'gateway.db'}" if kind == "sqlite" else new_database())
     yield store
     store.close()
+
+
+@functools.cache
+def _sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="retiderm-gateway-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    open_store(f"sqlite:///{folder / 'template.db'}").close()
+    return folder / "template.db"

@@ -134,8 +134,13 @@ class S3Blobs:
 
     def check(self) -> None:
         """As :class:`~.base.BlobStore`: the bucket is asked for."""
-        with _translated():
-            self._client.head_bucket(Bucket=self._at.bucket)
+        try:
+            with _translated():
+                self._client.head_bucket(Bucket=self._at.bucket)
+        except NotFound:
+            raise StoreError(
+                "The image store's bucket isn't there.", hint="Make it, or name another."
+            ) from None
 
     def _key(self, tenant: str, sha256: str) -> str:
         return self._prefix + key_of(tenant, sha256)
@@ -158,7 +163,8 @@ def _client(place: S3Place, endpoint: str | None) -> Any:
         signature_version="s3v4",
         connect_timeout=3,
         read_timeout=20,
-        retries={"max_attempts": 3, "mode": "standard"},
+        # Somebody waits for the answer: once more, then 503.
+        retries={"max_attempts": 2, "mode": "standard"},
         # A bucket in the path works with every server; one in the host name needs its DNS.
         s3={"addressing_style": "path" if endpoint else "auto"},
         request_checksum_calculation=needed,

@@ -46,7 +46,7 @@ def database_url(text: str) -> URL:
     hint = "It is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME."
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # Never with the text itself: it may hold a password.
         raise UsageError("The database's URL can't be read.", hint=hint) from None
     kind = url.get_backend_name()
