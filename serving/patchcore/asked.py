@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\s*", re.ASCI
 # What clients send that don't look at the file: then its bytes decide alone.
 _ANY_TYPE = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 _SHOWN = 40
+# A pixel a kilometre wide: far beyond any part, and areas of such pixels are still finite numbers.
+_MAX_SCALE = 1e6
 _SHAPES = {"rect": ("x", "y", "w", "h"), "circle": ("cx", "cy", "r"), "annulus": ("cx", "cy", "r", "r_inner")}
 
 
@@ -241,6 +243,11 @@ def _scale(value: str | float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise RequestError(
             f"'mm_per_px' is {value:g}.", hint="It is the millimetres that a pixel is wide, above 0."
+        )
+    if value > _MAX_SCALE:
+        raise RequestError(
+            f"'mm_per_px' is {value:g}, a pixel of more than a kilometre.",
+            hint="It is the millimetres that a pixel is wide.",
         )
     return value
 

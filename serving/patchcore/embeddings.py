@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,8 @@ class Embeddings:
     """Float32 [n, D], allocated at once and filled a part at a time.
 
     Beyond ``memory_bytes`` the rows lie in a file of the temporary folder that was unlinked when it was made,
-    so that a kill leaves nothing behind; the system writes them out and reads them in as it has memory.
+    so that a kill leaves nothing behind; the system writes them out and reads them in as it has memory. The
+    file's room is taken at once: ``OSError`` where there is none.
     """
 
     def __init__(self, count: int, dim: int, memory_bytes: int) -> None:
@@ -25,7 +27,12 @@ class Embeddings:
             self._rows = np.empty((count, dim), np.float32)
         else:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
-            self._file.truncate(size)
+            try:
+                # A page of a file with holes that finds no room when it is written kills the whole process.
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            except OSError:
+                self._file.close()
+                raise
             self._rows = np.memmap(self._file, np.float32, "r+", shape=(count, dim))
 
     @property

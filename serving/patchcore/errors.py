@@ -6,6 +6,7 @@ it is the stack trace itself. Neither log nor answer names a path: see :func:`wi
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import traceback
@@ -23,6 +24,9 @@ _LOG = logging.getLogger("retiderm.patchcore")
 
 # Two folders or more, from the root: "/a/b" but not "/fit_ok", a fraction or a date.
 _PATH = re.compile(r"(?<![\w/.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",:;()\[\]]+){2,}")
+# What whoever runs the server can mend, said to whoever asks: by the kind of failure, never by a path.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _MAX_FRAMES = 12
 _SLOW_DOWN_S = 1
 
@@ -83,6 +87,10 @@ def told(error: BaseException) -> tuple[int, str]:
         return 400, _first_problem(error)
     if isinstance(error, ClientDisconnect):  # nobody reads this; the log has it
         return 400, "The client went away before its request had arrived."
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return 500, "The server's disk is full, its models' or its temporary folder's. Nothing was changed."
+    if isinstance(error, OSError) and error.errno in _NO_WRITING:
+        return 500, "The server may not read or write its own files. Nothing was changed."
     status = _status(error)
     if status == 500 and not isinstance(error, RetidermError):
         return 500, "Something went wrong in the server; its log says what, under the reference."

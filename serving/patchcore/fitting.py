@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.core.patchcore.coreset import coreset_size, select
+from serving.core.patchcore.coreset import Coreset, coreset_size, select
 from serving.core.patchcore.extractor import ExtractorCard
 from serving.core.patchcore.incremental import extend
 from serving.core.patchcore.memory import DISTANCE, Memory, MemoryInfo, unit
@@ -56,13 +56,16 @@ class Fitter:
     def first(self, embeddings: NDArray[np.float32], rate: float, images: int, deadline: Deadline) -> Fitted:
         """A memory of nothing but these embeddings [n, D]."""
         count = coreset_size(len(embeddings), rate)
-        chosen = select(
-            embeddings,
-            count,
-            seed=_SEED,
-            progress=lambda _done, _all: deadline.check(),
-            memory_bytes=self.memory_bytes,
-        )
+        if count == len(embeddings):  # nothing to choose: to rank n rows by n rows would take hours
+            chosen = Coreset(np.arange(count), 0.0, 0)
+        else:
+            chosen = select(
+                embeddings,
+                count,
+                seed=_SEED,
+                progress=lambda _done, _all: deadline.check(),
+                memory_bytes=self.memory_bytes,
+            )
         memory = Memory(
             unit(embeddings[chosen.indices]),
             *self.card.grid,
@@ -92,9 +95,13 @@ class Fitter:
         """A memory of an older one's vectors and these embeddings [n, D], at ``rate`` of all there ever were.
 
         The older memory's own embeddings are gone; ``serving.core.patchcore.incremental`` states what that
-        costs.
+        costs. An older version's memory that doesn't tell how many they were counts as made at the rate that
+        it tells, or at this one: counted by its own vectors alone it would shrink to a fiftieth.
         """
-        ever = (before.info.n_embeddings if before.info is not None else None) or len(before.emb)
+        info = before.info or MemoryInfo()
+        was = info.coreset_rate_applied or info.coreset_rate or rate
+        ever = info.n_embeddings or round(len(before.emb) / min(max(was, 1e-6), 1.0))
+        before = replace(before, info=replace(info, n_embeddings=ever))
         memory, bound = extend(
             before,
             embeddings,

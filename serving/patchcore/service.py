@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from serving.patchcore.locks import Locks
 from serving.patchcore.regions import Regions, Served
 from serving.patchcore.settings import Settings, extractors
 from serving.patchcore.timing import Stopwatch
+
+_LOG = logging.getLogger("retiderm.patchcore")
 
 # Images that pass through the extractor together: more gain nothing on a processor.
 _BATCH = 8
@@ -66,8 +70,7 @@ class Service:
                 hint="Make one with retiderm anomaly extractor, and name its folder with --extractor or "
                 "PATCHCORE_EXTRACTOR." + (f" In {extractors()} there are: {made}." if made else ""),
             )
-        device = _device(settings)
-        extractor = Extractor.open(folder, threads=settings.threads, device=device)
+        extractor, device = _opened(folder, settings)
         card = extractor.card
         if settings.model_name not in (None, card.backbone, card.name):
             raise ServingError(
@@ -294,9 +297,15 @@ def _times(shape: Any) -> str:
     return "x".join(str(side) for side in shape)
 
 
-def _device(settings: Settings) -> str:
+def _opened(folder: Path, settings: Settings) -> tuple[Extractor, str]:
+    """The extractor and the device that it runs on in fact, which ``/health`` then names."""
     if settings.device != "auto":
-        return settings.device
+        return Extractor.open(folder, threads=settings.threads, device=settings.device), settings.device
     import onnxruntime
 
-    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        try:
+            return Extractor.open(folder, threads=settings.threads, device="cuda"), "cuda"
+        except ServingError as error:
+            _LOG.warning("serving on the processor: %s", error.message)
+    return Extractor.open(folder, threads=settings.threads, device="cpu"), "cpu"

@@ -30,6 +30,7 @@ def s4_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S4Server]:
         "PATCHCORE_MAX_SCORES": "1000",
         "PATCHCORE_UPLOAD_S": "1",
         "PATCHCORE_FIT_S": "2",
+        "CORESET_RATE": "0.9",
         "PATCHCORE_MAX_WAITING_FITS": "1",
         "PATCHCORE_FIT_MEMORY_BYTES": "1000",
     }

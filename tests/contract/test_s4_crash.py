@@ -126,7 +126,7 @@ def test_another_processes_files_are_seen_at_once(s4: S4Server) -> None:
 
 def test_kill_9_in_the_middle_of_a_fit_leaves_the_old_memory_serving(tmp_path: Path) -> None:
     roi = "Killed"
-    server = S4Server(tmp_path)
+    server = S4Server(tmp_path, {"CORESET_RATE": "0.9"})
     server.start()
     try:
         assert server.fit(ok_images(3), roi=roi).status_code == 200
@@ -135,7 +135,7 @@ def test_kill_9_in_the_middle_of_a_fit_leaves_the_old_memory_serving(tmp_path: P
         files = s4_files.read_roi(server.models, ROLE, roi)
         images = slow_fit()
         with ThreadPoolExecutor(1) as pool:
-            fitting = pool.submit(server.fit, images, roi=roi, memory_fit="true")
+            fitting = pool.submit(server.fit, images, roi=roi)
             deadline = time.monotonic() + 30
             while 'retiderm_in_flight{queue="patchcore-fit"} 1.0' not in server.client.get("/metrics").text:
                 assert time.monotonic() < deadline

@@ -120,6 +120,11 @@ def calibrate(
         threshold = 0.5 * (p99_ok + p5_ng)
     else:
         threshold = OVERLAP_MARGIN * p99_ok
+    if not math.isfinite(threshold):
+        raise RequestError(
+            "The scores are so large that their threshold is no finite number.",
+            hint="Send the scores as /infer gave them.",
+        )
     return Calibration(
         threshold, p99_ok, p5_ng, float(mm_per_px), float(area_mm2_thr), float(score_percentile)
     )

@@ -183,9 +183,15 @@ def _session(onnx: Path, threads: int, device: str) -> Any:
             )
         providers.insert(0, "CUDAExecutionProvider")
     try:
-        return onnxruntime.InferenceSession(str(onnx), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(onnx), options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes share no public base.
         raise BundleError(f"ONNX Runtime can't load {onnx.name} ({error}).", hint=_HINT) from error
+    if session.get_providers()[0] != providers[0]:  # it has fallen back to the processor without an error
+        raise ServingError(
+            "ONNX Runtime could not start CUDA on this machine.",
+            hint="Set DEVICE=cpu, or see that the GPU's driver and libraries are there.",
+        )
+    return session
 
 
 def _check_signature(session: Any, card: ExtractorCard) -> None:

@@ -73,8 +73,8 @@ class _Place:
     calibration: Path
 
     def stamp(self) -> Stamp:
-        paths = (self.folder, self.memory, self.index, self.calibration)
-        return tuple(None if path is None else _entry(path) for path in paths)
+        folder = None if self.folder is None else _entry(self.folder, folder=True)
+        return (folder, *(_entry(path) for path in (self.memory, self.index, self.calibration)))
 
 
 def find(root: Path, role: str, roi: str) -> Files | None:
@@ -266,10 +266,11 @@ def _calibration(data: bytes) -> Calibration | None:
     return Calibration.from_dict(plain)
 
 
-def _entry(path: Path) -> tuple[int, int, int, int] | None:
+def _entry(path: Path, *, folder: bool = False) -> tuple[int, int, int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116, called for every request
     except (FileNotFoundError, NotADirectoryError):
         return None
-    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-    return status.st_dev, status.st_ino, size, status.st_mtime_ns
+    if stat.S_ISDIR(status.st_mode) != folder:
+        return None  # "a_b.npz" may be a role, whose folder is no flat file of ROI b of role a
+    return status.st_dev, status.st_ino, 0 if folder else status.st_size, status.st_mtime_ns

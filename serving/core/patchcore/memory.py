@@ -6,6 +6,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -27,6 +28,18 @@ DISTANCE = "squared_l2"
 
 # Older versions stored lengths as float32 made them; a vector farther off is no unit vector.
 _UNIT_TOLERANCE = 1e-3
+# What a damaged archive makes numpy and zipfile raise; RuntimeError where it seems to be encrypted.
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 # What older versions called the extractor.
 _OLD_NAMES = {
     "format": ("format_version",),
@@ -200,7 +213,7 @@ def read_memory(source: Path | bytes) -> Memory:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             emb, height, width = stored["emb"], _whole(stored["token_h"]), _whole(stored["token_w"])
             metadata = _text(stored["metadata"]) if "metadata" in stored.files else None
-    except (ValueError, KeyError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise _wrong(f"it can't be read as plain arrays ({error})") from error
     if emb.dtype not in (np.float16, np.float32, np.float64):
         raise _wrong(f"its embeddings are {emb.dtype}")
@@ -208,7 +221,7 @@ def read_memory(source: Path | bytes) -> Memory:
     if metadata:
         try:
             info = MemoryInfo.from_dict(json.loads(metadata))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise _wrong("its metadata is no JSON") from error
     return Memory(np.ascontiguousarray(emb, np.float32), height, width, info)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,10 +94,11 @@ def _number(value: Mapping[str, Any], name: str) -> float | None:
     found = value.get(name)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, int | float):
         raise _wrong(f"{name} is not a number")
-    if abs(found) > _LIMIT:
-        raise _wrong(f"{name} is {found:g}")
+    # Compared as it is, since JSON's integers may be larger than any float; NaN is not within the limit.
+    if not abs(found) <= _LIMIT:
+        raise _wrong(f"{name} is beyond ±{_LIMIT:g}")
     return float(found)
 
 

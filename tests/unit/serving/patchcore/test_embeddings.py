@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,3 +23,13 @@ def test_rows_come_back_as_they_were_added(
         for start in range(0, 20, 7):
             block.add(rows[start : start + 7])
             assert np.array_equal(block.rows, rows[: start + 7])
+
+
+def test_a_disk_without_room_is_an_error_before_a_row_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # With holes in the file, the first row that finds no room would kill the process by a signal.
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        Embeddings(20, 8, 100)

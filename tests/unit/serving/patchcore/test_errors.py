@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 
@@ -33,6 +34,8 @@ TABLE = [
     (HTTPException(422), 400),
     (RequestValidationError([{"loc": ("body", "x"), "msg": "m", "type": "t"}]), 400),
     (KeyError("secret"), 500),
+    (OSError(errno.ENOSPC, "No space left", "/secret/models"), 500),
+    (PermissionError(errno.EROFS, "Read-only", "/secret/models"), 500),
 ]
 
 
@@ -48,6 +51,13 @@ def test_every_error_has_one_shape(error: Exception, status: int, caplog: pytest
     assert "secret" not in body["error"]
     assert answer.headers.get("retry-after") == ("7" if status == 503 else None)
     assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+@pytest.mark.parametrize(("number", "word"), [(errno.ENOSPC, "full"), (errno.EROFS, "write")])
+def test_a_disk_that_takes_nothing_is_told_without_its_place(number: int, word: str) -> None:
+    body = json.loads(bytes(Reporter().response(OSError(number, "so", "/secret/models")).body))
+    assert word in body["error"]
+    assert "secret" not in body["error"]
 
 
 def _deep() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import onnxruntime
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -196,3 +197,21 @@ def test_a_port_that_is_taken_says_so(settings: Settings) -> None:
     taken.listen()
     with taken, pytest.raises(ServingError, match="Can't listen"):
         servers.serve(replace(settings, port=taken.getsockname()[1]), lambda _: pytest.fail("not asked"))
+
+
+def test_a_gpu_that_can_not_be_used_is_not_claimed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: real(path, options, providers=providers[-1:]),
+    )
+    made = Service.open(replace(settings, device="auto"))
+    assert made.health()["device"] == "cpu"
+    made.close()
+    with pytest.raises(ServingError, match="CUDA"):
+        Service.open(replace(settings, device="cuda"))

@@ -66,6 +66,8 @@ def test_p99_stays_p99_whatever_percentile_scores_an_image() -> None:
         ([[0.1]], None, {}),
         (["a"], None, {}),
         ([None], None, {}),
+        ([1.79e308], [0.1], {}),
+        ([1.7e308], [1.75e308], {}),
         ([0.1], None, {"mm_per_px": 0}),
         ([0.1], None, {"mm_per_px": -0.2}),
         ([0.1], None, {"mm_per_px": float("nan")}),

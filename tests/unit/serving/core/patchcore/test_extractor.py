@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -179,4 +180,18 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 def test_cuda_where_there_is_none_is_refused(folder: Path) -> None:
     with pytest.raises(ServingError, match="CUDA"):
+        Extractor.open(folder, device="cuda")
+
+
+def test_cuda_that_falls_back_in_silence_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As onnxruntime-gpu on a machine without a driver: the provider is listed, and the session has none.
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: real(path, options, providers=providers[-1:]),
+    )
+    with pytest.raises(ServingError, match="could not start CUDA"):
         Extractor.open(folder, device="cuda")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,15 @@ def test_unit() -> None:
     for bad in ([[0.0, 0.0]], [[np.nan, 1.0]], [[np.inf, 1.0]]):
         with pytest.raises(IntegrityError):
             unit(np.array(bad))
+
+
+def test_damage_anywhere_in_a_packed_file_is_refused_or_harmless(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "packed.npz", emb=rows(), token_h=3, token_w=4)
+    whole = (tmp_path / "packed.npz").read_bytes()
+    for place in range(len(whole)):
+        for bit in (1, 32):
+            spoilt = bytearray(whole)
+            spoilt[place] ^= bit
+            with contextlib.suppress(IntegrityError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of numpy, about a header that it then refuses
+                assert np.array_equal(read_memory(bytes(spoilt)).emb, rows())

@@ -78,6 +78,7 @@ def test_one_pixel(kind: str) -> None:
         {"kind": "rect", "x": float("nan")},
         {"kind": "circle", "r": float("inf")},
         {"kind": "circle", "r": 1e300},
+        {"kind": "circle", "r": 10**400},
         {"kind": "circle", "radius": 3},
     ],
 )

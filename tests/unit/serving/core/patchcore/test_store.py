@@ -396,3 +396,12 @@ def test_an_empty_store_lists_nothing(store: RoiStore) -> None:
     (store.root / "notes.npz").write_bytes(b"")
     (store.root / "role").mkdir()
     assert store.list() == ()
+
+
+def test_a_role_that_is_named_like_a_flat_file_is_none(store: RoiStore) -> None:
+    store.publish("x_y.npz", "roi", memory(1))
+    with pytest.raises(RequestError, match="no memory"):
+        store.load("x", "y")
+    store.publish("x", "y", memory(2))
+    assert (store.load("x", "y").memory.emb == rows(2)).all()
+    assert (store.load("x_y.npz", "roi").memory.emb == rows(1)).all()
