@@ -110,7 +110,10 @@ def make_subject(backbone: str, images: Images, folder: Path) -> Subject:
     torch.manual_seed(0)
     model = build_model(task).eval()
     # Logits as far apart as a trained head's, so that a difference in probability means something.
-    torch.nn.init.normal_(model.head.weight, std=2 / model.head.in_features**0.5)
+    torch.nn.init.normal_(model.head.weight)
+    with torch.no_grad():
+        few = model.normalise(torch.from_numpy(images[:8]))
+        model.head.weight *= 2 / float(model(few).std())
     work = folder / "work"
     work.mkdir(parents=True)
     exported = export_onnx(model, task.input_size, work / "model.onnx")
