@@ -153,7 +153,7 @@ def _images(form: Form, name: str) -> tuple[Part, ...]:
         sent = " as text" if name in form.fields else ""
         raise RequestError(
             f"The form has no file {name!r}{', only a field of this name' if sent else ''}.",
-            hint=f"Send image files: -F {name}=@roi.png",
+            hint=f"Send image files: -F {name}=@IMAGE.png",
         )
     for part in parts:
         if not (part.content_type.startswith("image/") or part.content_type in _ANY_TYPE):

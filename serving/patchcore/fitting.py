@@ -87,13 +87,14 @@ class Fitter:
     def joined(
         self,
         before: Memory,
-        embeddings: NDArray[np.float32],
+        pool: NDArray[np.float32],
         rate: float,
         images: int,
         deadline: Deadline,
     ) -> Fitted:
-        """A memory of an older one's vectors and these embeddings [n, D], at ``rate`` of all there ever were.
+        """A memory of an older one's vectors and new embeddings, at ``rate`` of all there ever were.
 
+        ``pool`` [M + n, D] holds the older one's M vectors and then the n new embeddings.
         The older memory's own embeddings are gone; ``serving.core.patchcore.incremental`` states what that
         costs. An older version's memory that doesn't tell how many they were counts as made at the rate that
         it tells, or at this one: counted by its own vectors alone it would shrink to a fiftieth.
@@ -102,6 +103,7 @@ class Fitter:
         was = info.coreset_rate_applied or info.coreset_rate or rate
         ever = info.n_embeddings or round(len(before.emb) / min(max(was, 1e-6), 1.0))
         before = replace(before, info=replace(info, n_embeddings=ever))
+        embeddings = pool[len(before.emb) :]
         memory, bound = extend(
             before,
             embeddings,
@@ -110,6 +112,7 @@ class Fitter:
             seed=_SEED,
             progress=lambda _done, _all: deadline.check(),
             memory_bytes=self.memory_bytes,
+            pool=pool,
             extractor=self.card.backbone,
             extractor_digest=self.card.digest,
             input_size=self.card.input_size,

@@ -32,6 +32,10 @@ def build_router(service: Service) -> APIRouter:
     async def health() -> Response:
         return JSONResponse(service.health())
 
+    @router.head("/health", include_in_schema=False)
+    async def alive() -> Response:
+        return Response()
+
     @router.post("/fit_ok", **FIT)
     async def fit_ok(request: Request) -> Response:
         desk = service.fits
@@ -46,20 +50,19 @@ def build_router(service: Service) -> APIRouter:
     @router.post("/calibrate_ng", **CALIBRATE)
     async def calibrate_ng(request: Request) -> Response:
         desk = service.desk
+        pieces = [piece async for piece in chunks(request, limits.max_body_bytes, limits.upload_s)]
         with desk.admit():
-            pieces = [piece async for piece in chunks(request, limits.max_body_bytes, limits.upload_s)]
             answer = await desk.run(_calibrate, Deadline(limits.infer_s), service, b"".join(pieces))
         return JSONResponse(answer)
 
     @router.post("/infer", **INFER)
     async def infer(request: Request) -> Response:
-        desk = service.desk
-        with desk.admit():
-            watch = Stopwatch()
-            with await form_of(request, desk, limits.max_body_bytes) as form:
-                watch.mark("receive")
-                asked = infer_asked(form)
-                answer = await desk.run(service.infer, Deadline(limits.infer_s), asked, form, watch)
+        desk, watch = service.desk, Stopwatch()
+        # A place is taken when the body is here: a client that sends slowly keeps nobody else waiting.
+        with await form_of(request, desk, limits.max_body_bytes) as form, desk.admit():
+            watch.mark("receive")
+            asked = infer_asked(form)
+            answer = await desk.run(service.infer, Deadline(limits.infer_s), asked, form, watch)
         return Response(answer, media_type="application/json")
 
     return router

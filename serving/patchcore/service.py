@@ -111,7 +111,10 @@ class Service:
             before = self._regions.serving(named).stored if asked.incremental else None
             with watch.step("decode"):
                 self._same_size(form, asked.images)
-            with self._room(len(asked.images)) as embeddings:
+            old = None if before is None else before.memory.emb
+            with self._room(len(asked.images), 0 if old is None else len(old)) as embeddings:
+                if old is not None:
+                    embeddings.add(old)
                 for batch in self._decoded(form, asked.images, deadline, watch):
                     with watch.step("extract"):
                         patches = self.extractor.embed(batch)
@@ -255,7 +258,8 @@ class Service:
                     hint="The images of a fit are one region, cropped to one size.",
                 )
 
-    def _room(self, images: int) -> Embeddings:
+    def _room(self, images: int, older: int) -> Embeddings:
+        """A block for the embeddings of so many images, after so many vectors of an older memory."""
         card, limits = self.extractor.card, self.settings.limits
         count = images * card.grid[0] * card.grid[1]
         if count > limits.max_embeddings:
@@ -263,7 +267,7 @@ class Service:
                 f"{images:,} images make {count:,} embeddings; the limit is {limits.max_embeddings:,}.",
                 hint="Fit with fewer, and add the others by incremental fits.",
             )
-        return Embeddings(count, card.dim, limits.fit_memory_bytes)
+        return Embeddings(older + count, card.dim, limits.fit_memory_bytes)
 
     def _stretched(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # Whatever crop or padding a task's extractor was tuned with: here the patches' grid is the region's.

@@ -28,7 +28,7 @@ def s4_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S4Server]:
         "PATCHCORE_MAX_IMAGE_PIXELS": "200000",
         "PATCHCORE_MAX_IMAGES": "1500",
         "PATCHCORE_MAX_SCORES": "1000",
-        "PATCHCORE_UPLOAD_S": "1",
+        "PATCHCORE_UPLOAD_S": "4",
         "PATCHCORE_FIT_S": "2",
         "CORESET_RATE": "0.9",
         "PATCHCORE_MAX_WAITING_FITS": "1",

@@ -24,6 +24,7 @@ def extend(
     seed: int = 0,
     progress: Progress | None = None,
     memory_bytes: int | None = None,
+    pool: NDArray[np.float32] | None = None,
     **info: Any,
 ) -> tuple[Memory, float | None]:
     """k-center greedy over the old coreset and the new patches [n, D]; give the memory and its bound.
@@ -37,7 +38,8 @@ def extend(
 
     ``count`` None: ⌈rate · all patches ever fitted⌉ by the old memory's rate (its size where it tells
     none), at most what there is to choose from. ``new_images`` counts the images; ``info`` overrides other
-    metadata.
+    metadata. ``pool``: the old vectors and then the new ones in one block, from a caller that has them so (a
+    memory map); else both are copied into one.
 
     Raises:
         RequestError: the patches are of another length.
@@ -50,7 +52,8 @@ def extend(
             f"the memory's have {memory.emb.shape[1]} numbers.",
             hint="Embed the new images with the extractor that made the memory.",
         )
-    pool = np.concatenate([memory.emb, np.asarray(new_embeddings, np.float32)])
+    if pool is None:
+        pool = np.concatenate([memory.emb, np.asarray(new_embeddings, np.float32)])
     total = (old.n_embeddings or len(memory.emb)) + len(new_embeddings)
     if count is None:
         count = coreset_size(total, old.coreset_rate) if old.coreset_rate else len(memory.emb)

@@ -214,7 +214,7 @@ def read_memory(source: Path | bytes) -> Memory:
             emb, height, width = stored["emb"], _whole(stored["token_h"]), _whole(stored["token_w"])
             metadata = _text(stored["metadata"]) if "metadata" in stored.files else None
     except _DAMAGE as error:
-        raise _wrong(f"it can't be read as plain arrays ({error})") from error
+        raise _wrong("it can't be read as plain arrays") from error
     if emb.dtype not in (np.float16, np.float32, np.float64):
         raise _wrong(f"its embeddings are {emb.dtype}")
     info = None

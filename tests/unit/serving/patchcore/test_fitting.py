@@ -48,7 +48,8 @@ def test_a_memory_that_does_not_tell_its_embeddings_counts_as_made_at_its_rate(
 ) -> None:
     memory = Memory(patches(fitter, 0, 100), *fitter.card.grid, info)
     for turn in (1, 2):
-        found = fitter.joined(memory, patches(fitter, turn, 50), 0.02, 1, Deadline(60))
+        pool = np.concatenate([memory.emb, patches(fitter, turn, 50)])
+        found = fitter.joined(memory, pool, 0.02, 1, Deadline(60))
         assert found.n_embeddings == ever + 50 * turn
         assert len(found.memory.emb) == -(-found.n_embeddings // 50)
         memory = found.memory

@@ -55,6 +55,15 @@ def test_the_bound_holds_for_all_that_was_ever_fitted(seed: int, times: int, new
         assert memory.info.radius == bound
 
 
+def test_a_block_that_the_caller_has_gives_the_same() -> None:
+    memory, more = fitted(rows(1, 80)), rows(2, 40)
+    copied, bound = extend(memory, more)
+    pool = np.concatenate([memory.emb, more])
+    handed, same = extend(memory, pool[len(memory.emb) :], pool=pool)
+    assert np.array_equal(copied.emb, handed.emb)
+    assert bound == same
+
+
 def test_the_bound_adds_lengths_not_squares() -> None:
     """On a line of angles: old patches to the left of the old coreset, a new one that takes its place."""
     angles = np.array([0.0, 0.1])
