@@ -159,6 +159,7 @@ def databases(tmp_path: Path, kind: str) -> Iterator[Store]:
 
     if kind == "sqlite":
         shutil.copy(_sqlite_template(), tmp_path / "gateway.db")
+        (tmp_path / "gateway.db").chmod(0o600)
     store = Store(f"sqlite:///{tmp_path / 'gateway.db'}" if kind == "sqlite" else new_database())
     yield store
     store.close()

@@ -57,7 +57,7 @@ def postgres() -> Postgres:
     atexit.register(shutil.rmtree, data.parent, ignore_errors=True)
     found = Postgres(server, data)
     # Tests kill processes, they don't cut the power; making a database is many times faster without this.
-    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+    for setting in ("fsync", "full_page_writes"):
         _psql(found.url("postgres"), f"ALTER SYSTEM SET {setting} = off")
     _psql(found.url("postgres"), "SELECT pg_reload_conf()")
     return found

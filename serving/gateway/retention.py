@@ -139,6 +139,7 @@ class Eraser:
         learned = self._ask(tenant, every)
         with self._store.write(tenant, actor) as scope:
             erasures.finish(scope, erasure_id, learned)
+        self._store.settle()
         return self._report(tenant, erasure_id)
 
     def _collect(self, tenant: str, actor: str, sha256: str, erasure_id: str | None = None) -> bool:

@@ -128,6 +128,20 @@ class Store:
         with faults.translated(), self._read.connect() as connection:
             connection.execute(text("SELECT 1"))
 
+    def settle(self) -> None:
+        """Take what was deleted out of SQLite's log of changes too, unless somebody reads just now.
+
+        PostgreSQL does as much by itself, when it vacuums.
+        """
+        if not self.is_sqlite:
+            return
+        with faults.translated():
+            connection = self.engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
     def close(self) -> None:
         """Let all connections go."""
         self.engine.dispose()
@@ -197,9 +211,13 @@ def _engine(url: URL, pool: int) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             assert url.database is not None
-            folder = Path(url.database).parent
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = create_engine(url, pool_size=pool, max_overflow=0, pool_timeout=_WAIT_S)
+            path = Path(url.database)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Its owner's only; SQLite gives its other two files the same mode.
+            path.touch(mode=0o600, exist_ok=True)
+            engine = create_engine(
+                url, pool_size=pool, max_overflow=0, pool_timeout=_WAIT_S, hide_parameters=True
+            )
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
@@ -210,10 +228,12 @@ def _engine(url: URL, pool: int) -> Engine:
             pool_timeout=_WAIT_S,
             # A server that was restarted leaves dead connections in the pool: each is tried before its use.
             pool_pre_ping=True,
+            # Values are patients': no error and no log line shows them.
+            hide_parameters=True,
             connect_args={"connect_timeout": 5, "application_name": "retiderm"},
         )
     except OSError as error:
-        raise StoreError(f"The database's folder can't be made: {error.strerror}.") from error
+        raise StoreError(f"The database's file can't be made: {error.strerror}.") from error
     except (NoSuchModuleError, SQLAlchemyError) as error:
         raise StoreError(f"The database can't be opened: {error}.") from error
 

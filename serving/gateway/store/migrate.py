@@ -41,7 +41,9 @@ def newest() -> str:
 
 def current(store: Store) -> str | None:
     """The revision that the database is at; None for an empty one."""
-    with faults.translated(), store.engine.connect() as connection:
+    # As a reader, which doesn't wait for a writer.
+    reader = store.engine.execution_options(retiderm_read=True)
+    with faults.translated(), reader.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 

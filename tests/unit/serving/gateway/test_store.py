@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from data.errors import Conflict, NotFound, Overloaded, RequestError, StoreError, UsageError
+from data.errors import (
+    Conflict,
+    NotFound,
+    Overloaded,
+    RequestError,
+    RetidermError,
+    StoreError,
+    UsageError,
+)
 from serving.gateway.store import Store, open_store, unscoped
 from serving.gateway.store.checks import check_value
 from serving.gateway.store.engine import database_url
@@ -230,3 +239,23 @@ def test_one_name_twice_is_a_conflict(store: Store, tenant: str) -> None:
     with pytest.raises(Conflict):
         tenant_of(store, "clinic")
     store.check()
+
+
+def test_no_error_quotes_a_patient(store: Store, tenant: str, caplog: pytest.LogCaptureFixture) -> None:
+    """PostgreSQL quotes the whole row where a check fails."""
+    caplog.set_level(0)
+    for table, change in (("patients", "number = NULL"), ("scans", "status = 'x'")):
+        with pytest.raises(RetidermError) as error, store.write(tenant, "test") as scope:  # noqa: PT012
+            patient = patients.add(scope, name="Ada Lovelace")
+            scans.add(scope, system="s2", owner="ada", patient_id=patient.id, notes="Ada Lovelace again")
+            scope.session.execute(text(f"UPDATE {table} SET {change}"))
+        told = "".join(traceback.format_exception(error.value))
+        assert "Lovelace" not in told
+        assert type(error.value) is Conflict
+    assert "Lovelace" not in caplog.text
+
+
+def test_the_file_is_its_owners(tmp_path: Path) -> None:
+    open_store(f"sqlite:///{tmp_path / 'a' / 'x.db'}").close()
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "x.db").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,338 @@
+"""Erasing: it reaches everything, leaves a proof, spares what is others', and goes on after a crash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from data.errors import Conflict, NotFound, RetidermError, StoreError, UsageError
+from serving.gateway.blobs import keep
+from serving.gateway.blobs.folder import FolderBlobs
+from serving.gateway.retention import Eraser, LearnedVersion
+from serving.gateway.store import Store
+from serving.gateway.store.repositories import (
+    audit,
+    cases,
+    erasures,
+    idempotency,
+    images,
+    labels,
+    patients,
+    scans,
+)
+from tests.gateway_rows import World, dump, fill, image_of, tenant_of
+
+WHO = {"actor": "token:1", "reason": "asked by the patient"}
+VERSION = LearnedVersion("skin_lesion", "4", "sha256:" + "d" * 64)
+
+
+@pytest.fixture
+def eraser(store: Store, blobs: FolderBlobs) -> Eraser:
+    return Eraser(store, blobs, lambda tenant, contents: [VERSION])
+
+
+@pytest.fixture
+def world(store: Store, blobs: FolderBlobs, tenant: str) -> World:
+    return fill(store, blobs, tenant)
+
+
+def bystander(store: Store, blobs: FolderBlobs, tenant: str, data: bytes = b"bystander") -> str:
+    """Another patient of the same tenant, with an image, scan, case and label; the patient's id."""
+    kept = keep(blobs, tenant, data, "image/png")
+    with store.write(tenant, "test") as scope:
+        patient = patients.add(scope, name="Bob").id
+        image = image_of(scope, kept, patient_id=patient, case_key="other-case", owner="bob").id
+        scans.add(scope, system="s2", owner="bob", patient_id=patient, image_id=image)
+        cases.log(scope, "other-case", {"image_id": image}, by="bob")
+        labels.add(scope, image_id=image, task="t", head="h", value="v", reader="eve")
+    return patient
+
+
+def test_a_patient_is_erased_everywhere(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    bob = bystander(store, blobs, tenant)
+    report = eraser.patient(tenant, world.patient, **WHO)
+    assert report.finished
+    assert report.erased == tuple(sorted([world.sha256, world.overlay_sha256]))
+    assert report.kept_for_others == ()
+    assert report.learned == (VERSION,)
+    assert report.counts == {
+        "patients": 1,
+        "images": 2,
+        "scans": 1,
+        "predictions": 1,
+        "cases": 1,
+        "case_entries": 1,
+        "rejections": 1,
+        "labels": 1,
+        "jobs": 1,
+        "answers": 1,
+    }
+    assert blobs.size(tenant, world.sha256) is None
+    assert blobs.size(tenant, world.overlay_sha256) is None
+    rows = dump(store, tenant)
+    left = repr({name: found for name, found in rows.items() if name not in ("audit_log", "erasures")})
+    for said in ("Ada", "ada@example.org", world.image, world.scan, world.prediction, world.case_row):
+        assert said not in left
+    # The key stays, and neither tells anything nor brings the patient back.
+    with store.read(tenant) as scope:
+        again = idempotency.find(scope, "key-1", route="POST /patients/", owner="ada", digest="d")
+        assert again == idempotency.Answer(410, None)
+        assert patients.get(scope, bob).name == "Bob"
+        assert len(scans.history(scope, patient_id=bob)) == len(labels.listed(scope)) == 1
+        for call in (
+            lambda: patients.get(scope, world.patient),
+            lambda: cases.get(scope, world.case),
+            lambda: images.get(scope, world.image),
+            lambda: labels.add(scope, image_id=world.image, task="t", head="h", value="v", reader="r"),
+        ):
+            with pytest.raises(NotFound):
+                call()
+    with pytest.raises(NotFound):
+        eraser.patient(tenant, world.patient, **WHO)
+
+
+def test_no_byte_of_it_is_left_in_sqlites_files(sqlite_store: Store, blobs: FolderBlobs) -> None:
+    tenant = tenant_of(sqlite_store, "clinic")
+    world = fill(sqlite_store, blobs, tenant)
+    path = sqlite_store.url.database
+    assert path is not None
+
+    def found() -> bool:
+        files = [Path(path + end) for end in ("", "-wal", "-shm")]
+        assert all(file.stat().st_mode & 0o077 == 0 for file in files if file.exists())
+        return any(b"ada@example.org" in file.read_bytes() for file in files if file.exists())
+
+    assert found()
+    Eraser(sqlite_store, blobs).patient(tenant, world.patient, **WHO)
+    assert not found()
+
+
+def test_the_proof_is_in_the_audit_log(store: Store, tenant: str, world: World, eraser: Eraser) -> None:
+    report = eraser.patient(tenant, world.patient, **WHO)
+    with store.read(tenant) as scope:
+        begun, ended = audit.entries(scope, about=f"patient:{world.patient}")
+        assert audit.verify(scope) == []
+        assert erasures.get(scope, report.erasure_id).reason == WHO["reason"]
+    assert (begun.action, ended.action) == ("erasure.begin", "erasure.end")
+    assert begun.actor == ended.actor == "token:1"
+    told = audit.data_of(ended)
+    assert told["erased"] == list(report.erased)
+    assert told["learned"] == {
+        "known": True,
+        "versions": [{"model": "skin_lesion", "version": "4", "dataset_digest": VERSION.dataset_digest}],
+    }
+    assert told["counts"]["labels"] == 1
+    assert "Ada" not in repr((begun.data, ended.data))
+
+
+def test_the_next_data_set_leaves_it_out_until_it_is_sent_again(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    report = eraser.patient(tenant, world.patient, **WHO)
+    with store.read(tenant) as scope:
+        assert erasures.excluded(scope) == sorted([world.sha256, world.overlay_sha256])
+        found = erasures.contents(scope, report.erasure_id)
+        assert {item.sha256: item.labelled for item in found} == {
+            world.sha256: True,
+            world.overlay_sha256: False,
+        }
+    kept = keep(blobs, tenant, b"image a", "image/jpeg")
+    with store.write(tenant, "test") as scope:
+        image_of(scope, kept)
+        assert erasures.excluded(scope) == [world.overlay_sha256]
+
+
+def test_bytes_that_another_image_has_stay(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    bystander(store, blobs, tenant, data=b"image a")
+    report = eraser.patient(tenant, world.patient, **WHO)
+    assert report.kept_for_others == (world.sha256,)
+    assert report.erased == (world.overlay_sha256,)
+    assert blobs.get(tenant, world.sha256) == b"image a"
+    with store.read(tenant) as scope:
+        assert erasures.excluded(scope) == [world.overlay_sha256]
+
+
+def test_who_had_learned_is_never_guessed(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World
+) -> None:
+    def away(tenant: str, contents: Sequence[str]) -> Sequence[LearnedVersion]:
+        raise ConnectionError("the registry is away")
+
+    bob = bystander(store, blobs, tenant)
+    assert Eraser(store, blobs).patient(tenant, bob, **WHO).learned is None
+    report = Eraser(store, blobs, away).patient(tenant, world.patient, **WHO)
+    assert (report.finished, report.learned) == (True, None)
+    with store.read(tenant) as scope:
+        told = audit.data_of(audit.entries(scope, about=f"patient:{world.patient}")[-1])
+    assert told["learned"] == {"known": False, "why": "asking failed: ConnectionError"}
+
+
+def test_a_patient_without_images_has_taught_nobody(store: Store, tenant: str, eraser: Eraser) -> None:
+    with store.write(tenant, "test") as scope:
+        patient = patients.add(scope, name="Ada").id
+    report = eraser.patient(tenant, patient, **WHO)
+    assert (report.learned, report.erased, report.counts["patients"]) == ((), (), 1)
+
+
+def test_it_goes_on_where_it_was_cut_off(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[str] = []
+    real = FolderBlobs.delete
+
+    def second_fails(self: FolderBlobs, tenant: str, sha256: str) -> None:
+        if deleted:
+            raise StoreError("The image store can't be reached.")
+        deleted.append(sha256)
+        real(self, tenant, sha256)
+
+    eraser = Eraser(store, blobs, lambda tenant, contents: [])
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderBlobs, "delete", second_fails)
+        report = eraser.patient(tenant, world.patient, **WHO)
+    assert not report.finished
+    assert len(report.erased) == 1
+    # The rows are gone at once, whatever the bytes do.
+    with store.read(tenant) as scope, pytest.raises(NotFound):
+        patients.get(scope, world.patient)
+    (resumed,) = eraser.resume(tenant)
+    assert resumed.finished
+    assert len(resumed.erased) == 2
+    assert list(blobs.listed(tenant)) == []
+    assert eraser.resume(tenant) == []
+
+
+def test_a_user_and_a_case(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    bystander(store, blobs, tenant)
+    assert eraser.case(tenant, world.case, **WHO).counts["images"] == 2
+    with store.read(tenant) as scope:
+        # The examination goes with its image; the patient stays.
+        assert patients.get(scope, world.patient).name == "Ada"
+        assert scans.history(scope, patient_id=world.patient) == []
+    report = eraser.user(tenant, "bob", **WHO)
+    assert (report.counts["cases"], report.counts["scans"], report.counts["images"]) == (1, 1, 1)
+    assert list(blobs.listed(tenant)) == []
+    for call in (
+        lambda: eraser.case(tenant, "nobody's", **WHO),
+        lambda: eraser.user(tenant, "\0", **WHO),
+        lambda: eraser.patient(tenant, "nobody", **WHO),
+    ):
+        with pytest.raises(RetidermError):
+            call()
+
+
+def test_what_is_too_old(store: Store, blobs: FolderBlobs, tenant: str, eraser: Eraser) -> None:
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    store.clock = lambda: now
+    world = fill(store, blobs, tenant)
+    now += dt.timedelta(days=40)
+    bystander(store, blobs, tenant)
+    assert eraser.older(tenant, 60) is None
+    report = eraser.older(tenant, 30)
+    assert report is not None
+    assert report.erased == tuple(sorted([world.sha256, world.overlay_sha256]))
+    with store.read(tenant) as scope:
+        assert [case.key for case in cases.listed(scope)] == ["other-case"]
+    with pytest.raises(UsageError):
+        eraser.older(tenant, 0)
+
+
+def test_bytes_without_a_row_are_swept_after_a_day(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    fresh, old = (keep(blobs, tenant, data, "image/png") for data in (b"fresh", b"old"))
+    for sha256 in (old.sha256, world.sha256):
+        path = blobs.root / tenant / sha256[:2] / sha256
+        os.utime(path, (path.stat().st_mtime - 90_000,) * 2)
+    assert eraser.sweep(tenant) == 1
+    assert blobs.size(tenant, old.sha256) is None
+    assert blobs.size(tenant, fresh.sha256) == 5
+    assert blobs.size(tenant, world.sha256) is not None
+    # The upload that took more than a day finds its bytes gone, and keeps them again.
+    with store.write(tenant, "test") as scope:
+        image_of(scope, old)
+    assert blobs.get(tenant, old.sha256) == b"old"
+    with store.read(tenant) as scope:
+        assert images.unreferenced(scope) == []
+
+
+def test_a_content_that_a_crash_left_without_image_is_swept(
+    store: Store, blobs: FolderBlobs, tenant: str, eraser: Eraser
+) -> None:
+    kept = keep(blobs, tenant, b"left", "image/png")
+    with store.write(tenant, "test") as scope:
+        images.lock_content(scope, kept.sha256)
+    assert eraser.sweep(tenant) == 1
+    assert blobs.size(tenant, kept.sha256) is None
+    assert eraser.sweep(tenant) == 0
+
+
+def test_uploads_and_erasures_of_one_content_at_once(
+    store: Store, blobs: FolderBlobs, tenant: str, eraser: Eraser
+) -> None:
+    failed: list[BaseException] = []
+
+    def work(worker: int) -> None:
+        try:
+            for n in range(4):
+                kept = keep(blobs, tenant, b"everybody's", "image/png")
+                with store.write(tenant, f"w{worker}") as scope:
+                    patient = patients.add(scope, name=f"{worker}-{n}").id
+                    image_of(scope, kept, patient_id=patient)
+                if n % 2 == 0:
+                    eraser.patient(tenant, patient, **WHO)
+                else:
+                    assert blobs.get(tenant, kept.sha256) == b"everybody's"
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with store.read(tenant) as scope:
+        found = images.with_content(scope, keep(blobs, tenant, b"everybody's", "image/png").sha256)
+        assert len(found) == 10
+        assert audit.verify(scope) == []
+
+
+def test_what_is_added_while_its_patient_is_erased_is_refused(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    """The scan's transaction has seen the patient, and commits after the erasure."""
+    if store.is_sqlite:
+        pytest.skip("SQLite's writers follow one another")
+    seen, erased = threading.Event(), threading.Event()
+    result: list[object] = []
+
+    def late() -> None:
+        try:
+            with store.write(tenant, "late") as scope:
+                patients.get(scope, world.patient)
+                seen.set()
+                erased.wait(20)
+                scans.add(scope, system="s2", owner="late", patient_id=world.patient)
+        except RetidermError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    seen.wait(20)
+    eraser.patient(tenant, world.patient, **WHO)
+    erased.set()
+    thread.join()
+    assert len(result) == 1
+    assert isinstance(result[0], Conflict | NotFound)
