@@ -23,8 +23,8 @@ from serving.replies import ModelReply
 from serving.scan.answer import ACNE, CONDITION, NOT_GRADABLE, FaceScan, ScanFailure, Seen
 from serving.scan.models import FaceModels
 
-#: The longer side that a photograph is looked at with. Faces are found at 640 pixels at most and measured at 256,
-#: so that a selfie loses nothing by it; a phone's 4,000 pixels take several times as long.
+#: The longer side that a photograph is looked at with. A face is measured at 256 pixels, so that a selfie
+#: loses nothing by it; a phone's 4,000 take several times as long.
 SIDE = 1280
 
 
