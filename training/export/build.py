@@ -28,7 +28,7 @@ from serving.core.runtimes.onnx import OnnxRuntime
 from training.calibrate import HeadCalibration
 from training.export.graph import Exported, export_onnx
 from training.export.images import load_pixels, sample
-from training.export.origin import dataset_card, made_at
+from training.export.origin import dataset_card, limits_of, made_at
 from training.export.parity import cam_parity, onnx_parity, torch_logits
 from training.export.precisions import build_precisions
 from training.export.reference import GOLDEN_IMAGES, golden, reference
@@ -200,7 +200,7 @@ def _card(
         licence="; ".join(dict.fromkeys(item for item in (*learned_from.licences, weights.licence) if item)),
         forbids=tuple(sorted({*learned_from.forbids, *weights.forbids})),
         intended_use=task.intended_use,
-        limits=task.limits,
+        limits=limits_of(task, dataset),
         references=task.references,
         run_id=run_id,
         extra={"profile": task.profile, "task_digest": task.digest, "weights_note": weights.note},

@@ -10,6 +10,7 @@ from serving.core.bundle import DatasetCard
 
 if TYPE_CHECKING:
     from data.dataset import Dataset
+    from training.task import Task
 
 
 def dataset_card(dataset: Dataset) -> DatasetCard:
@@ -25,6 +26,15 @@ def dataset_card(dataset: Dataset) -> DatasetCard:
         synthetic=bool(info["synthetic"]),
         counts=info["counts"],
     )
+
+
+#: The first of a card's limits where the images were drawn.
+DRAWN = "Trained and judged on drawn (synthetic) images only. It says nothing about photographs or people."
+
+
+def limits_of(task: Task, dataset: Dataset) -> tuple[str, ...]:
+    """The card's ``limits``: the task's, and before them that the images were drawn, where they were."""
+    return (DRAWN, *task.limits) if dataset.info["synthetic"] else task.limits
 
 
 def made_at() -> str:

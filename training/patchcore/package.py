@@ -31,7 +31,7 @@ from serving.core.patchcore.calibrate import Calibration
 from serving.core.patchcore.detector import Scorer, open_detector
 from serving.core.patchcore.extractor import INPUT, OUTPUT
 from training.export.images import sample
-from training.export.origin import dataset_card, made_at
+from training.export.origin import dataset_card, limits_of, made_at
 from training.export.reference import GOLDEN_IMAGES, REFERENCE_IMAGES, npz, training_statistics
 from training.labels import read_rows
 from training.patchcore.build import NG, OK, network, of_class, pixels_of
@@ -187,7 +187,7 @@ def _card(
         licence="; ".join(dict.fromkeys(item for item in (*origin.licences, weights.licence) if item)),
         forbids=tuple(sorted({*origin.forbids, *weights.forbids})),
         intended_use=task.intended_use,
-        limits=task.limits,
+        limits=limits_of(task, dataset),
         references=task.references,
         run_id=run_id,
         extra={

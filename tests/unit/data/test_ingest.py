@@ -33,8 +33,8 @@ def with_exif(data: bytes, *, orientation: int = 1) -> bytes:
 def test_a_dataset_has_all_that_it_promises(tmp_path: Path) -> None:
     made = make(layouts.ham10000(tmp_path / "ham"), (DX,), tmp_path)
     frame = made.frame()
-    meta = ["meta.age", "meta.dx_type", "meta.localization", "meta.sex"]
-    assert list(frame.columns) == [*COLUMNS, "label.diagnosis", *meta]
+    meta = ["age", "dx_type", "ita", "ita_class", "localization", "sex"]
+    assert list(frame.columns) == [*COLUMNS, "label.diagnosis", *(f"meta.{name}" for name in meta)]
     assert frame["meta.age"].dtype == np.float64
     assert frame.loc[frame["id"] == "ISIC_0000001", "meta.age"].isna().all()
     assert set(frame["source"]) == {"ham10000"}

@@ -71,7 +71,7 @@ def card_of(
     run_id: str | None,
 ) -> Card:
     """The card of an imported graph, without its proofs."""
-    from training.export.origin import dataset_card
+    from training.export.origin import dataset_card, limits_of
 
     learned_from = dataset_card(dataset)
     probe = _session(imported.wrapped.data).run(
@@ -102,7 +102,7 @@ def card_of(
         licence="; ".join(dict.fromkeys(item for item in (*learned_from.licences, foreign.licence) if item)),
         forbids=tuple(sorted({*learned_from.forbids, *foreign.forbids})),
         intended_use=task.intended_use,
-        limits=task.limits,
+        limits=limits_of(task, dataset),
         references=task.references,
         run_id=run_id,
         extra={"profile": task.profile, "task_digest": task.digest, "imported": True},
