@@ -113,7 +113,7 @@ class S3:
         )
 
     def new_prefix(self) -> str:
-        """A place of one's own in the bucket. The server has volumes for each bucket, so there is one only."""
+        """A place of one's own in the bucket. A bucket takes several volumes, so there is one only."""
         return f"test-{os.getpid()}-{next(_count)}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from data.errors import NotFound
+from data.errors import Conflict, NotFound
 from serving.gateway.store.checks import check_text, check_value
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Case, CaseEntry, Image, Rejection
@@ -123,18 +123,7 @@ def _upsert(
 ) -> Case:
     check_text(key, "case_id", 200)
     check_value(payload, "the case")
-    insert_new(
-        scope,
-        Case,
-        id=new_id(),
-        number=scope.number(),
-        key=key,
-        rejected=False,
-        payload={},
-        created_at=scope.now,
-        updated_at=scope.now,
-    )
-    case = scope.session.scalars(own(scope, Case).where(Case.key == key).with_for_update()).one()
+    case = _held(scope, key)
     image = _image(scope, payload.get("image_id"))
     case.image_id = image.id if image is not None else case.image_id
     if patient_id is not None:
@@ -150,6 +139,27 @@ def _upsert(
     case.updated_at = scope.now
     scope.session.flush()
     return case
+
+
+def _held(scope: Scope, key: str) -> Case:
+    """The case's row, locked, made where it isn't there."""
+    for _ in range(10):
+        insert_new(
+            scope,
+            Case,
+            id=new_id(),
+            number=scope.number(),
+            key=key,
+            rejected=False,
+            payload={},
+            created_at=scope.now,
+            updated_at=scope.now,
+        )
+        # Between the two, an erasure may have removed the row that was in the first one's way: then again.
+        query = own(scope, Case).where(Case.key == key).with_for_update()
+        if (row := scope.session.scalars(query).one_or_none()) is not None:
+            return row
+    raise Conflict("This case is being erased and logged at once.", hint="Send it again later.")
 
 
 def _image(scope: Scope, image_id: Any) -> Image | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import func, select
 
+from data.errors import Conflict
 from serving.gateway.blobs.base import Kept
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Blob, Image
@@ -44,12 +45,7 @@ def add(
         raise ValueError("these bytes were kept for another tenant")
     patient = patients.get(scope, patient_id).id if patient_id is not None else None
     origin = get(scope, derived_from).id if derived_from is not None else None
-    insert_new(scope, Blob, sha256=kept.sha256, bytes=kept.bytes, created_at=scope.now)
-    scope.session.execute(
-        select(Blob.sha256)
-        .where(Blob.tenant_id == scope.tenant, Blob.sha256 == kept.sha256)
-        .with_for_update()
-    )
+    _hold(scope, kept.sha256, kept.bytes)
     kept.ensure()
     row = Image(
         tenant_id=scope.tenant,
@@ -114,10 +110,7 @@ def lock_content(scope: Scope, sha256: str, size: int = 0) -> int:
     Returns:
         How many images refer to it.
     """
-    insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now)
-    scope.session.execute(
-        select(Blob.sha256).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256).with_for_update()
-    )
+    _hold(scope, sha256, size)
     count = select(func.count()).select_from(Image)
     return scope.session.scalar(count.where(Image.tenant_id == scope.tenant, Image.sha256 == sha256)) or 0
 
@@ -128,3 +121,14 @@ def forget_content(scope: Scope, sha256: str) -> None:
     if row is not None:
         scope.session.delete(row)
         scope.session.flush()
+
+
+def _hold(scope: Scope, sha256: str, size: int) -> None:
+    """Lock a content's row, made where it isn't there."""
+    query = select(Blob.sha256).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
+    for _ in range(10):
+        insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now)
+        # Between the two, a clean-up may have removed the row that was in the first one's way: then again.
+        if scope.session.execute(query.with_for_update()).first() is not None:
+            return
+    raise Conflict("This image is being removed and sent at once.", hint="Send it again later.")

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from serving.gateway.store.repositories import (
     idempotency,
     images,
     labels,
+    parts,
     patients,
     scans,
 )
@@ -336,3 +338,37 @@ def test_what_is_added_while_its_patient_is_erased_is_refused(
     thread.join()
     assert len(result) == 1
     assert isinstance(result[0], Conflict | NotFound)
+
+
+def test_a_row_that_goes_between_two_statements_is_made_again(
+    store: Store, blobs: FolderBlobs, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a clean-up had removed the row after it was in the way of the first insert."""
+    real = parts.insert_new
+    for module in (images, cases):
+        calls: list[object] = []
+
+        def late(*args: Any, calls: list[object] = calls, **values: Any) -> bool:
+            calls.append(args)
+            return False if len(calls) == 1 else real(*args, **values)
+
+        monkeypatch.setattr(module, "insert_new", late)
+    kept = keep(blobs, tenant, b"x", "image/png")
+    with store.write(tenant, "test") as scope:
+        image = image_of(scope, kept)
+        assert cases.log(scope, "c", {"image_id": image.id}, by="o").image_id == image.id
+
+
+def test_another_tenants_patient_can_not_be_erased(
+    tenant: str, other: str, world: World, eraser: Eraser
+) -> None:
+    for call in (
+        lambda: eraser.patient(other, world.patient, **WHO),
+        lambda: eraser.case(other, world.case, **WHO),
+    ):
+        with pytest.raises(NotFound):
+            call()
+    assert set(eraser.user(other, "ada", **WHO).counts.values()) == {0}
+    assert eraser.resume(other) == []
+    assert eraser.sweep(other) == 0
+    assert eraser.patient(tenant, world.patient, **WHO).counts["images"] == 2
