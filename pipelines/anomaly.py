@@ -179,4 +179,6 @@ def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-SHAPE = Shape("anomaly", STEPS, build, _arguments, run_step="evaluate", judged_step="evaluate")
+SHAPE = Shape(
+    "anomaly", STEPS, build, _arguments, run_step="evaluate", judged_step="evaluate", split="one-class"
+)

@@ -30,12 +30,13 @@ class Request:
     def arguments(self, source_digest: str) -> dict[str, Any]:
         """The pipeline's arguments, the code's digests among them."""
         from pipelines.fingerprint import code_digests
+        from pipelines.shape import shape_of
 
         return {
             **task_arguments(self.task),
             "source": self.source,
             "source_digest": source_digest,
-            "split": self.split,
+            "split": self.split or shape_of(self.task).split,
             "seed": self.seed,
             "promotes": self.promote,
             "actor": self.actor or user(),

@@ -39,6 +39,8 @@ class Shape:
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
     run_step: str
     judged_step: str
+    #: The rule that splits a source where none is asked for; empty: the source's own or the default.
+    split: str = ""
     never_cached: frozenset[str] = NEVER_CACHED
 
     def seed(self, task: Task) -> int:

@@ -68,7 +68,7 @@ def compile_(
         defaults = {
             **task_arguments(task),
             "source_digest": "",
-            "split": "",
+            "split": shape.split,
             "seed": shape.seed(task),
             "promotes": True,
             "actor": "kubeflow",

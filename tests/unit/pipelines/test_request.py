@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from data.files import sha256_bytes
-from pipelines.request import task_arguments
-from training.task import Task, task_from_dict
+from pipelines.request import Request, task_arguments
+from training.task import Task, load_task, task_from_dict
 
 
 def task(weights: str = "none", heads: tuple[str, ...] = ("b", "a")) -> Task:
@@ -40,3 +40,10 @@ def test_heads_keep_the_tasks_order() -> None:
             assert [head.name for head in task_from_dict(json.loads(told[name])).heads] == list(heads)
         assert list(json.loads(told["heads"])) == list(heads)
     assert task_arguments(task(heads=("a", "b")))["recipe"] != task_arguments(task())["recipe"]
+
+
+def test_an_anomaly_tasks_images_are_split_for_one_class_unless_asked_otherwise() -> None:
+    anomaly = load_task("anomaly", overrides={"weights": "none"})
+    assert Request(anomaly, "folders:x").arguments("")["split"] == "one-class"
+    assert Request(anomaly, "folders:x", split="fold:0/5").arguments("")["split"] == "fold:0/5"
+    assert Request(task(), "folders:x").arguments("")["split"] == ""
