@@ -75,10 +75,13 @@ compile: setup ## Write the Kubeflow pipelines as YAML
 
 # make test ARGS='tests/unit/data -k split'
 ARGS ?=
+# A file's tests share servers and models, so they stay together; more than four processes want more memory than
+# they save time.
+WORKERS ?= -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: test
-test: setup ## All but the slow tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## All but the slow tests, on every core (WORKERS= for one process)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## The slow tests

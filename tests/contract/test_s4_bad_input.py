@@ -300,6 +300,7 @@ def test_a_request_over_the_limits_of_size(s4_small: S4Server) -> None:
     refused(s4_small.calibrate([0.123456789] * 30000, roi=ROI), 413, "bytes")
 
     def chunked() -> Any:
+        yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
         for _ in range(50):
             yield b"y" * 10_000
 

@@ -99,7 +99,8 @@ def _child(model: Classifier, work: Path) -> None:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                # Unbuffered, so that the last line of the log is the last that was said: the error.
+                env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"},
                 timeout=_TIMEOUT_S,
                 check=False,
             )
