@@ -88,7 +88,9 @@ def test_killed_at_a_place(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("statements", [1, 25, 50])
+@pytest.mark.parametrize(
+    "statements", [pytest.param(1, marks=pytest.mark.slow), 25, pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_a_migration_that_is_killed_leaves_the_database_as_it_was(
     tmp_path: Path, kind: str, statements: int
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_migration_that_is_killed_leaves_the_database_as_it_was(
     again.close()
 
 
+@pytest.mark.slow
 def test_several_processes_that_migrate_at_once(tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path / 'x.db'}", new_database(empty=True)):
         workers = [start("migrator", url, "-1") for _ in range(3)]
@@ -114,6 +117,7 @@ def test_several_processes_that_migrate_at_once(tmp_path: Path) -> None:
         assert said[:2] == ["whole after 0"] * 2
 
 
+@pytest.mark.slow
 def test_images_of_killed_uploads_can_be_sent_again(store: Store, blobs: FolderBlobs, tenant: str) -> None:
     from serving.gateway.blobs import keep
     from tests.gateway_rows import image_of
