@@ -42,7 +42,7 @@ def brute_pro(maps: list[Any], masks: list[Any], limit: float = 0.3) -> float:
     return area_up_to(x, y, limit)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_pixel_figures_are_those_of_the_definitions(seed: int, coarse: bool) -> None:
     rng = np.random.default_rng(seed)
