@@ -41,6 +41,8 @@ class Postgres:
         from pgserver._commands import pg_ctl
 
         pg_ctl(["-w", "-m", "immediate", "restart"], pgdata=self.data, user=self.server.system_user)
+        # It is another process now, which pgserver has to know to stop it at the end.
+        self.server.ensure_postgres_running()
 
 
 @functools.cache
@@ -54,13 +56,19 @@ def postgres() -> Postgres:
         server = pgserver.get_server(data, cleanup_mode="delete")
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"PostgreSQL does not start here: {error}")
-    atexit.register(shutil.rmtree, data.parent, ignore_errors=True)
+    atexit.register(_stop, server, data.parent)
     found = Postgres(server, data)
     # Tests kill processes, they don't cut the power; making a database is many times faster without this.
     for setting in ("fsync", "full_page_writes"):
         _psql(found.url("postgres"), f"ALTER SYSTEM SET {setting} = off")
     _psql(found.url("postgres"), "SELECT pg_reload_conf()")
     return found
+
+
+def _stop(server: Any, folder: Path) -> None:
+    # Before the folder goes: pgserver keeps in it whose the server is.
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache
