@@ -34,12 +34,11 @@ def coloured(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np
     return cv2.blendLinear(pixels, colours, 1 - cover, cover).astype(np.uint8, copy=False)
 
 
-# One filter instead of the best of five for each row, and Huffman coding alone, since a photograph's rows,
-# once filtered, hold no repeats worth the search: a third of the time of zlib's level 1, and no larger.
+# Stored, not compressed: 0.1 ms at 224 px where the fastest compression takes 1.0 and saves a third of 150 kB.
+# The picture goes to the caller beside an answer of 30 ms; whoever keeps it compresses it, once.
 _PNG = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+    *(cv2.IMWRITE_PNG_COMPRESSION, 0),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
 ]
 
 
