@@ -56,8 +56,9 @@ def link(source: Path, target: Path) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        if target.parent.is_dir():
+        if not source.exists():
             raise
+        # Asking whether the folder is there would race with the thread that has just made it.
         target.parent.mkdir(parents=True, exist_ok=True)
         link(source, target)
     except OSError:
