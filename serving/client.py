@@ -29,6 +29,24 @@ class Reply:
         classes: dict[str, list[str]] = json.loads(self.parameters["classes"])
         return [self._document(i, classes) for i in range(len(self.outputs["verdict"]))]
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the answer came from: the task, which model and version, and which data and code made it.
+
+        Of the bundle that answered, not of one that was promoted since. What a server of an earlier release
+        doesn't say is empty.
+        """
+        given = self.parameters
+        return {
+            "task": given.get("task", given["name"]),
+            "model_name": given["name"],
+            "model_version": given["version"],
+            "bundle_digest": given["digest"],
+            "precision": given["precision"],
+            "dataset_digest": given.get("dataset_digest", ""),
+            "code_digest": given.get("code_digest", ""),
+        }
+
     def overlay(self, i: int = 0) -> bytes:
         """The i-th image's overlay; empty where there is none."""
         blobs = self.outputs.get("overlay")

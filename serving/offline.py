@@ -41,7 +41,7 @@ def answer(served: Served, data: bytes, *, explain: bool = False, precision: str
     prepared = recipe.prepare(data)
     if isinstance(prepared, ImageError):
         raise prepared
-    model = ModelInfo.of(served, engine.precision)
+    model = ModelInfo.of(served, engine.card, engine.precision)
     if not prepared.gradable:
         return ImageAnswer(model, verdict=prepared.verdict)
     (result,) = engine.answer(prepared.pixels[None], explain=explain).results()

@@ -28,9 +28,9 @@ class PredictorModel(Model):  # type: ignore[misc]
         self._engine, self._gate, self._workers, self._max_batch = engine, gate, workers, max_batch
         card = engine.card
         self._form = engine.form
-        self.info = ModelInfo.of(engine.served, engine.precision)
+        self.info = ModelInfo.of(engine.served, card, engine.precision)
         self._parameters = {
-            **self.info.to_dict(),
+            **self.info.parameters(),
             "preprocessing_digest": card.preprocessing_digest,
             **self._form.parameters(),
         }
@@ -112,7 +112,7 @@ class PredictorModel(Model):  # type: ignore[misc]
         """What the metadata says beyond tensors."""
         card = self._engine.card
         return {
-            **self.info.to_dict(),
+            **self.info.parameters(),
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
             **self._form.describe(),

@@ -84,7 +84,7 @@ class BundleModels:
         if task not in self._models:
             return None
         recipe, engine = self._models[task]
-        model = ModelInfo.of(engine.served, engine.precision)
+        model = ModelInfo.of(engine.served, engine.card, engine.precision)
         verdict = assess(face, recipe.profile) if recipe.profile is not None else _UNCHECKED
         result = None
         if verdict.verdict == "gradable":

@@ -207,7 +207,8 @@ class TransformerModel(Model):  # type: ignore[misc]
         return answers
 
     def _identity(self, recipe: Recipe) -> ModelInfo:
-        return ModelInfo.of(recipe.served, self._proved.precision if self._proved else "unknown")
+        precision = self._proved.precision if self._proved else "unknown"
+        return ModelInfo.of(recipe.served, recipe.card, precision)
 
     def _count(self, answers: Sequence[ImageAnswer]) -> None:
         for answer in answers:
@@ -231,7 +232,7 @@ class TransformerModel(Model):  # type: ignore[misc]
         """What the metadata says beyond tensors."""
         card = self._recipe.card
         return {
-            **self._identity(self._recipe).to_dict(),
+            **self._identity(self._recipe).parameters(),
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
             **self._recipe.form.describe(),

@@ -45,7 +45,7 @@ def tensors(
 
 def response_parameters(model: ModelInfo, form: Form, unexplained: str | None) -> dict[str, str]:
     """Who answered and what the columns mean."""
-    found = {**model.to_dict(), **form.parameters()}
+    found = {**model.parameters(), **form.parameters()}
     if unexplained is not None:
         found["explanation_unavailable"] = unexplained
     return found

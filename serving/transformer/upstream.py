@@ -118,8 +118,7 @@ def _read(response: ModelInferResponse) -> Upstream:
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
     form = kind_of(given.get("kind", CLASSIFICATION)).form_of_response(given)
-    model = ModelInfo(given["name"], given["version"], given["digest"], given["precision"])
-    return Upstream(model, form, form.read(tensors))
+    return Upstream(ModelInfo.of_parameters(given), form, form.read(tensors))
 
 
 def _tensor(output: Any, raw: bytes) -> Any:

@@ -159,6 +159,7 @@ class Reply:
     documents: tuple[dict[str, Any], ...] = ()
     overlays: tuple[bytes, ...] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -223,7 +224,7 @@ def post_v2(servers: Servers, body: Any, *, task: str = "dr_grading", url: str |
     document = response.json()
     outputs = {item["name"]: (item["shape"], item["data"]) for item in document["outputs"]}
     overlays = tuple(base64.b64decode(text) for text in outputs.get("overlay", ([], []))[1])
-    return Reply(200, documents=rows(outputs, document["parameters"]), overlays=overlays, outputs=outputs)
+    return _answered(200, outputs, document["parameters"], overlays)
 
 
 def post_binary(
@@ -245,7 +246,7 @@ def post_binary(
     reply = decode(response.content, int(response.headers["inference-header-content-length"]))
     outputs = {name: (_shape(values), _plain(values)) for name, values in reply.outputs.items()}
     overlays = tuple(reply.outputs.get("overlay", ()))
-    return Reply(200, documents=rows(outputs, reply.parameters), overlays=overlays, outputs=outputs)
+    return _answered(200, outputs, reply.parameters, overlays)
 
 
 def grpc_request(
@@ -296,7 +297,7 @@ def call_grpc(address: str, request: Any) -> Reply:
         outputs[item.name] = (list(item.shape), _plain(values))
     parameters = {key: value.string_param for key, value in response.parameters.items()}
     overlays = tuple(outputs.get("overlay", ([], []))[1])
-    return Reply("OK", documents=rows(outputs, parameters), overlays=overlays, outputs=outputs)
+    return _answered("OK", outputs, parameters, overlays)
 
 
 def refused(response: httpx.Response) -> Reply:
@@ -307,6 +308,13 @@ def refused(response: httpx.Response) -> Reply:
         message=document["error"],
         headers=dict(response.headers),
     )
+
+
+def _answered(
+    status: int | str, outputs: dict[str, Any], parameters: dict[str, Any], overlays: tuple[bytes, ...]
+) -> Reply:
+    documents = rows(outputs, parameters)
+    return Reply(status, documents=documents, overlays=overlays, outputs=outputs, parameters=parameters)
 
 
 def rows(outputs: dict[str, Any], parameters: dict[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -65,6 +65,16 @@ def offline(versions: dict[str, Bundle]) -> dict[str, Any]:
     return answer(served, NG, explain=True).to_dict()
 
 
+def test_an_answer_names_the_data_and_the_code_of_its_bundle(
+    servers: Servers, versions: dict[str, Bundle]
+) -> None:
+    origin = ask_by_client(servers.url, TASK, [OK]).origin
+    card = versions["1"].card
+    assert (origin["task"], origin["model_version"]) == (TASK, "1")
+    assert origin["bundle_digest"] == versions["1"].digest
+    assert (origin["dataset_digest"], origin["code_digest"]) == (card.dataset.digest, card.code_digest)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_an_answer_has_every_field_and_is_the_offline_one(
     servers: Servers, wire: str, offline: dict[str, Any]

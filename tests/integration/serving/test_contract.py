@@ -12,6 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from serving.client import Reply
+from serving.client import ask as ask_by_client
+from serving.core.bundle import Bundle
 from serving.offline import answer
 from serving.source import open_source
 from tests.integration.serving import pictures
@@ -226,6 +229,39 @@ def test_response_parameters_say_who_answered(servers: Servers) -> None:
         key: meta[key] for key in ("version", "digest", "precision")
     }
     assert json.loads(raw["parameters"]["classes"]) == meta["classes"]
+
+
+@pytest.mark.parametrize("where", ["transformer", "predictor"])
+def test_metadata_says_which_data_and_which_code_made_it(
+    servers: Servers, bundles: dict[str, Path], where: str
+) -> None:
+    card = Bundle.open(bundles["profile"]).card
+    url = servers.url if where == "transformer" else servers.predictor_url
+    found = httpx.get(f"{url}/v2/models/profile").json()["parameters"]
+    assert found["task"] == "profile"
+    assert found["dataset_digest"] == card.dataset.digest
+    assert found["code_digest"] == card.code_digest
+
+
+@pytest.mark.parametrize("images", [[GOOD], [BLURRED]])
+def test_every_v2_answer_names_its_data_and_its_code(
+    servers: Servers, bundles: dict[str, Path], images: list[bytes]
+) -> None:
+    bundle = Bundle.open(bundles["dr_grading"])
+    origin = ask_by_client(servers.url, "dr_grading", images).origin
+    assert origin == {
+        "task": "dr_grading",
+        "model_name": "dr_grading",
+        "model_version": "7",
+        "bundle_digest": bundle.digest,
+        "precision": "fp32",
+        "dataset_digest": bundle.card.dataset.digest,
+        "code_digest": bundle.card.code_digest,
+    }
+    for wire in WIRES[1:]:
+        assert Reply({}, ask(servers, wire, images).parameters).origin == origin
+    (document,) = ask(servers, "v1", images).documents
+    assert set(document["model"]) == {"name", "version", "digest", "precision"}
 
 
 def test_json_with_a_charset_is_json(servers: Servers) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from data.errors import RequestError, ServingError
 from serving.blobs import pack, unpack
-from serving.client import ask, decode, encode
+from serving.client import Reply, ask, decode, encode
+from serving.identity import ModelInfo
 from tests.integration.serving.harness import free_port
 
 
@@ -107,6 +108,28 @@ def test_an_anomaly_models_response_becomes_documents(threshold: str, label: str
     }
     assert good["heads"] == {}
     assert bad == {"quality": {"verdict": "retake", "reasons": []}, "heads": {}, "model": who}
+
+
+def test_an_origin_is_read_from_the_parameters() -> None:
+    four = {"name": "t-challenger", "version": "3", "digest": "sha256:0", "precision": "int8"}
+    more = {"task": "t", "dataset_digest": "sha256:1", "code_digest": "sha256:2"}
+    assert Reply({}, {**four, **more, "classes": "{}"}).origin == {
+        "task": "t",
+        "model_name": "t-challenger",
+        "model_version": "3",
+        "bundle_digest": "sha256:0",
+        "precision": "int8",
+        "dataset_digest": "sha256:1",
+        "code_digest": "sha256:2",
+    }
+    assert ModelInfo.of_parameters({**four, **more}).parameters() == {**four, **more}
+
+
+def test_what_an_earlier_release_does_not_say_is_empty() -> None:
+    four = {"name": "t", "version": "3", "digest": "sha256:0", "precision": "fp32"}
+    origin = Reply({}, four).origin
+    assert (origin["task"], origin["dataset_digest"], origin["code_digest"]) == ("t", "", "")
+    assert ModelInfo.of_parameters(four) == ModelInfo("t", "3", "sha256:0", "fp32", "t")
 
 
 def test_no_server_is_said() -> None:
