@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.tone import ita, tone_name
 from serving.core.measures.patch import Mask, Patch, Planes
 
 CHEEKS = ("right_cheek", "left_cheek")
 # Where skin is bare in most people and neither shaded nor reddened by its place.
 TONE_REGIONS = (*CHEEKS, "forehead")
 SHINE_REGIONS = ("forehead", "nose", *CHEEKS)
-
-# The classes of skin tone by individual typology angle, each from its least angle up. Chardon, Cretois and
-# Hourseau 1991 (Int. J. Cosmet. Sci. 13, 191) for the first five, Del Bino and Bernerd 2013 (Br. J. Dermatol.
-# 169 Suppl. 3, 33) for the six.
-TONES = (
-    ("very_light", 55.0),
-    ("light", 41.0),
-    ("intermediate", 28.0),
-    ("tan", 10.0),
-    ("brown", -30.0),
-    ("dark", -90.0),
-)
 
 # A photograph whose skin has less colour than this anywhere is a grey one.
 _GREY_CHROMA = 3.0
@@ -42,19 +30,6 @@ class Tone:
     ita: float
     name: str
     lab: tuple[float, float, float]
-
-
-def ita(lightness: float, yellow: float) -> float:
-    """The individual typology angle in degrees: arctan((L* - 50) / b*), from -90 to 90.
-
-    Where b* isn't positive, as no skin's is in neutral light, the angle is ±90.
-    """
-    return math.degrees(math.atan2(lightness - 50, max(yellow, 0.0)))
-
-
-def tone_name(angle: float) -> str:
-    """The class of an individual typology angle."""
-    return next(name for name, least in TONES if angle > least or name == TONES[-1][0])
 
 
 def is_grey(patch: Patch) -> bool:

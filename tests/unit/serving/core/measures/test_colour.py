@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.core.measures import measure_face
-from serving.core.measures.colour import SHINE_REGIONS, delta_e, ita, tone_name
+from serving.core.measures.colour import SHINE_REGIONS, delta_e
 from tests.faces import Lab, face_at, region, skin, to_rgb
 
 SIZE = 600
@@ -32,16 +32,6 @@ def test_tone_and_redness_are_those_painted(lab: Lab, tone: str) -> None:
     assert measures.tone == tone
     assert measures.redness == pytest.approx(red, abs=0.5)
     assert measures.shine == 0
-
-
-def test_the_angle_is_the_published_formula() -> None:
-    assert ita(60, 10) == pytest.approx(45)
-    assert ita(50, 10) == 0
-    assert ita(40, 10) == pytest.approx(-45)
-    assert ita(70, 0) == 90
-    assert ita(30, -4) == -90
-    names = [tone_name(angle) for angle in (55.1, 55, 41, 28, 10, -30, -90)]
-    assert names == ["very_light", "light", "intermediate", "tan", "brown", "dark", "dark"]
 
 
 @pytest.mark.parametrize("change", [(-10.0, 3.0, -2.0), (-4.0, 0.0, -3.0), (-20.0, 2.0, -6.0)])
