@@ -17,6 +17,8 @@ SHINE_REGIONS = ("forehead", "nose", *CHEEKS)
 
 # A photograph whose skin has less colour than this anywhere is a grey one.
 _GREY_CHROMA = 3.0
+# Skin has more b* than this in any light that its tone can be told in.
+_LEAST_YELLOW = 2.0
 # The forehead is hair or a hat when it is further than this from the cheeks.
 _COVERED = 25.0
 # A highlight is so much lighter than the region's middle, and has lost so much of its colour.
@@ -60,11 +62,17 @@ def delta_e(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def skin_tone(patch: Patch) -> Tone | None:
-    """The tone of cheeks and forehead; none where neither is in the picture."""
+    """The tone of cheeks and forehead; none where neither is in the picture, or hardly any yellow is in them.
+
+    No skin is grey or blue in neutral light: the lamp's colour hides the skin's, and the angle, ±90 degrees
+    there, has no meaning.
+    """
     pixels = patch.pixels(*TONE_REGIONS)
     if not len(pixels):
         return None
     lightness, red, yellow = (float(value) for value in middle(pixels))
+    if yellow < _LEAST_YELLOW:
+        return None
     angle = ita(lightness, yellow)
     return Tone(angle, tone_name(angle), (lightness, red, yellow))
 

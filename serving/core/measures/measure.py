@@ -33,6 +33,7 @@ WRINKLE_REGIONS = ("forehead", "right_under_eye", "left_under_eye", *CHEEKS)
 _GREY = "the photograph has no colour"
 _SMALL = "the face is too small in the photograph to show fine detail"
 _CLOSE = "too little around the face to estimate the light's colour from"
+_BLUE = "in this light the skin looks grey or blue"
 _UNSEEN = "the part of the face that it is measured on is not in the picture"
 
 
@@ -60,14 +61,13 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Measures:
     else:
         found = skin_tone(patch)
         if found:
-            tone = found.name
-            numbers["ita"] = found.ita
-        if found and balance.reliable:
+            tone, numbers["ita"] = found.name, found.ita
+        if balance.reliable:
             neutral = balance.apply(patch.rgb)
             other = skin_tone(dataclasses.replace(patch, rgb=neutral, lab=to_lab(neutral)))
             numbers["ita_balanced"] = other.ita if other else None
-        elif found:
-            missing["ita_balanced"] = _CLOSE
+        if patch.mask(*TONE_REGIONS).any():
+            missing["ita"], missing["ita_balanced"] = _BLUE, _BLUE if balance.reliable else _CLOSE
         numbers["redness"] = redness(patch)
         numbers["shine"] = highlights(patch, *SHINE_REGIONS)
         numbers["shine_t_zone"] = highlights(patch, "forehead", "nose")
@@ -81,6 +81,8 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Measures:
     for name in (*names, "texture_entropy", "texture_homogeneity", "wrinkle_density"):
         if numbers.setdefault(name, None) is None:
             missing.setdefault(name, _UNSEEN)
+        else:
+            missing.pop(name, None)
     return Measures(tone=tone, white_balance=balance, missing=missing, **numbers)
 
 

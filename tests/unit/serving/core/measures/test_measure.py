@@ -118,6 +118,19 @@ def test_a_grey_photograph_has_no_colour_to_measure() -> None:
     assert measures.dark_circles is not None
 
 
+@pytest.mark.parametrize("lightness", [75, 30])
+def test_skin_in_blue_light_has_no_tone(lightness: float) -> None:
+    # By its formula the angle would be 90 or -90 degrees: the lightest of all skins, or the darkest.
+    face = face_at(250, 250, 90)
+    measures = measure_face(to_rgb(skin(500, (lightness, 6, -12))), face)
+    assert (measures.ita, measures.tone) == (None, "unknown")
+    assert "grey or blue" in measures.missing["ita"]
+    assert measures.redness is not None
+    assert "redness" not in measures.missing
+    # What is around the face is in the same light here, so that balancing gives the skin no colour back.
+    assert measures.ita_balanced is None
+
+
 def test_a_small_face_shows_no_fine_detail() -> None:
     face = face_at(60, 60, 24)
     measures = measure_face(worn(120, face), face)
