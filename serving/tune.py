@@ -17,13 +17,12 @@ from data.provenance import cpu_quota, hardware
 from serving.core.bundle import GOLDEN, Bundle
 from serving.core.runtimes import KINDS, Measured, Runtime, Tuned, check_golden, read_tuned, write_tuned
 from serving.core.runtimes.kinds import approved, load
-from serving.core.runtimes.tuned import host_kind, tuned_path
+from serving.core.runtimes.tuned import WORTH, host_kind, tuned_path
 
 ROUNDS = 50
 
 #: What nobody need think about: used unless something else is faster by more than the clock's noise.
 _USUAL = ("onnxruntime", "fp32")
-_WORTH = 0.95
 _WARMING = 3
 
 app = typer.Typer(add_completion=False)
@@ -149,7 +148,7 @@ def _choose(candidates: Sequence[Measured]) -> Measured | None:
         return None
     best = min(candidates, key=median)
     usual = next((row for row in candidates if (row.runtime, row.precision) == _USUAL), None)
-    return usual if usual is not None and median(best) > _WORTH * median(usual) else best
+    return usual if usual is not None and median(best) > WORTH * median(usual) else best
 
 
 @app.command("tune")

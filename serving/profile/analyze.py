@@ -32,8 +32,8 @@ Image = str | os.PathLike[str] | bytes | bytearray | memoryview
 class Profiler:
     """A skin and hair profile that answers. ``analyze`` may be called from several threads at once.
 
-    ``model_type`` is what the chain came to, once and for all: a version promoted later needs a new
-    ``Profiler``. ``passed_over`` says of each link before it why it wasn't that.
+    ``model_type`` is what the chain came to, once and for all, in ``precision``: a version promoted later
+    needs a new ``Profiler``. ``passed_over`` says of each link before it why it wasn't that.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Profiler:
         plain = plain_heads()
         chain = open_chain(bundle, heads=plain, mock=mock, threads=threads)
         self.model_type: ModelType = chain.model_type
+        self.precision = chain.runtime.precision
         self.passed_over = dict(chain.passed_over)
         self.version = _MOCK_VERSION
         self.served: Served | None = None

@@ -1,8 +1,9 @@
 """The fixed chain of the skin and hair profile (contract S1): TFLite, then ONNX, then a development mock.
 
-It is decided once, at the start, and runs on no other runtime whatever was tuned. The mock stands in
-for a missing model while a client is being developed: it must be switched on, says ``mock`` in every
-answer, and knows nothing.
+It is decided once, at the start, and runs on no other runtime whatever was tuned. Within TFLite the precision
+is float, or int8 where the export approved it and ``retiderm tune`` found it faster on this kind of host. The
+mock stands in for a missing model while a client is being developed: it must be switched on, says ``mock`` in
+every answer, and knows nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from data.errors import RequestError, RetidermError, ServingError
 from serving.core.bundle import Bundle, HeadCard
 from serving.core.runtimes.base import Runtime
 from serving.core.runtimes.open import open_runtime
+from serving.core.runtimes.tuned import WORTH, read_tuned
 
 ModelType = Literal["tflite", "onnx", "mock"]
 
-#: A link of the chain, and the precisions that it takes, the preferred first.
+#: A link of the chain, its runtime, and the precisions that it takes, the preferred first.
 LINKS: tuple[tuple[ModelType, str, tuple[str, ...]], ...] = (
     ("tflite", "tflite", ("tflite", "tflite_int8")),
     ("onnx", "onnxruntime", ("fp32",)),
@@ -95,7 +97,7 @@ def open_chain(
         has = [name for name in names if name in bundle.card.precisions]
         has = [name for name in has if bundle.card.precisions[name].approved]
         passed[link] = f"the bundle has no approved {' or '.join(names)}"
-        for name in has:
+        for name in _faster_first(bundle, runtime, has):
             try:
                 opened = open_runtime(bundle, name, threads, runtime=runtime)
             except RetidermError as error:
@@ -112,3 +114,19 @@ def open_chain(
         )
     _LOG.warning("serving the mock: its answers mean nothing")
     return Chain("mock", MockRuntime(heads or (bundle.card.heads if bundle else ())), passed)
+
+
+def _faster_first(bundle: Bundle, runtime: str, names: Sequence[str]) -> list[str]:
+    """A link's precisions in the order to try them in: as preferred, unless tuning says otherwise."""
+    tuned = read_tuned(bundle.digest) if len(names) > 1 else None
+    if tuned is None:
+        return list(names)
+    times = {
+        row.precision: row.median_ms
+        for row in tuned.table
+        if row.runtime == runtime and row.passed and row.median_ms is not None
+    }
+    if not times.keys() >= set(names):
+        return list(names)
+    # The preferred one stays first unless another is faster by more than the clock's noise.
+    return sorted(names, key=lambda name: times[name] * (WORTH if name == names[0] else 1))

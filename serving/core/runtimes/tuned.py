@@ -27,6 +27,9 @@ from serving.core.bundle.codec import from_plain, to_plain
 
 FORMAT = 1
 
+#: What is usual is kept unless another takes less than this part of its time: more than the clock's noise.
+WORTH = 0.95
+
 _LOG = logging.getLogger("retiderm.serving")
 
 

@@ -11,7 +11,7 @@ from data.errors import RequestError, ServingError
 from data.paths import Home
 from serving.core.bundle import Bundle, HeadCard, PrecisionCard
 from serving.core.runtimes.chain import available, open_chain
-from serving.core.runtimes.tuned import Tuned, host_kind, write_tuned
+from serving.core.runtimes.tuned import Measured, Tuned, host_kind, write_tuned
 from tests.bundles import tiny_bundle
 from tests.lite import lite_bundle
 
@@ -92,3 +92,64 @@ def test_a_damaged_model_does_not_become_a_mock_by_itself(both: Bundle, tmp_path
     with pytest.raises(ServingError, match="golden images"):
         open_chain(bundle)
     assert open_chain(bundle, mock=True).model_type == "mock"
+
+
+@pytest.mark.parametrize(
+    ("measured", "comes_first"),
+    [
+        ({"tflite": 3.0, "tflite_int8": 1.5}, "tflite_int8"),
+        ({"tflite": 3.0, "tflite_int8": 2.9}, "tflite"),
+        ({"tflite": 1.0, "tflite_int8": 2.0}, "tflite"),
+        ({"tflite_int8": 1.5}, "tflite"),
+        ({}, "tflite"),
+    ],
+    ids=["int8 faster", "hardly", "slower", "float not measured", "not tuned"],
+)
+def test_int8_comes_first_where_it_was_found_faster(
+    tmp_path: Path, home: Home, measured: dict[str, float], comes_first: str
+) -> None:
+    card = PrecisionCard("model.tflite", "tflite", tolerance=1.0)
+    precisions = {
+        "fp32": PrecisionCard("model.onnx", tolerance=1.0),
+        "tflite": card,
+        "tflite_int8": card,
+    }
+    bundle = lite_bundle(tmp_path / "b", precisions=precisions)
+    # Another runtime is faster still, and isn't in the chain.
+    rows = [Measured("openvino", "int8", median_ms=0.1, passed=True)]
+    rows += [Measured("tflite", name, median_ms=ms, passed=True) for name, ms in measured.items()]
+    if measured:
+        write_tuned(
+            Tuned(
+                "t", bundle.digest, host_kind(), {}, 1, "now", "openvino", "int8", "2026", table=tuple(rows)
+            )
+        )
+    chain = open_chain(bundle)
+    assert (chain.model_type, chain.runtime.precision) == ("tflite", comes_first)
+
+
+def test_int8_that_was_not_approved_is_never_taken(tmp_path: Path, home: Home) -> None:
+    precisions = {
+        "fp32": PrecisionCard("model.onnx", tolerance=1.0),
+        "tflite": PrecisionCard("model.tflite", "tflite", tolerance=1.0),
+        "tflite_int8": PrecisionCard("model.tflite", "tflite", approved=False, tolerance=1.0),
+    }
+    bundle = lite_bundle(tmp_path / "b", precisions=precisions)
+    rows = tuple(
+        Measured("tflite", name, median_ms=ms, passed=True)
+        for name, ms in (("tflite", 3.0), ("tflite_int8", 1.0))
+    )
+    write_tuned(Tuned("t", bundle.digest, host_kind(), {}, 1, "now", "tflite", "tflite", "2", table=rows))
+    assert open_chain(bundle).runtime.precision == "tflite"
+    # Without float it isn't taken either: ONNX is.
+    precisions["tflite"] = precisions["tflite_int8"]
+    assert open_chain(lite_bundle(tmp_path / "c", precisions=precisions)).model_type == "onnx"
+
+
+def test_int8_alone_is_taken_too(tmp_path: Path, home: Home) -> None:
+    precisions = {
+        "fp32": PrecisionCard("model.onnx", tolerance=1.0),
+        "tflite_int8": PrecisionCard("model.tflite", "tflite", tolerance=1.0),
+    }
+    chain = open_chain(lite_bundle(tmp_path / "b", precisions=precisions))
+    assert (chain.model_type, chain.runtime.precision) == ("tflite", "tflite_int8")
