@@ -98,3 +98,56 @@ def portrait(size: int = 480, *, noise: float = 4.0, seed: int = 0) -> Picture:
     fill((0, 37, 39, 40, 61, 91, 181, 17, 405, 321, 291, 270, 269, 267), (180, 80, 85))
     picture = cv2.GaussianBlur(picture, (0, 0), size / 320)
     return np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8)
+
+
+def turned(degrees: float, size: int = 480, *, seed: int = 0) -> Picture:
+    """The drawn face on a head that is turned by so much towards the picture's right, seen by a camera.
+
+    The mean mesh in three dimensions with ``portrait`` as its skin, lit from the camera; triangle by triangle,
+    the furthest first.
+    """
+    skin_of = portrait(size, noise=0)
+    mesh = mean_mesh() * (size / 5)
+    flat = (mesh[:, :2] + size / 2).astype(np.float32)
+    turn = -np.radians(degrees)
+    solid = np.column_stack(
+        [
+            mesh[:, 0] * np.cos(turn) + mesh[:, 2] * np.sin(turn) + size / 2,
+            flat[:, 1],
+            mesh[:, 2] * np.cos(turn) - mesh[:, 0] * np.sin(turn),
+        ]
+    )
+    picture = np.empty((size, size, 3), np.float32)
+    picture[:] = (168, 176, 180)
+    back = (round(size / 2 + np.sin(turn) * 0.18 * size), round(0.46 * size))
+    cv2.ellipse(picture, back, (round(0.27 * size), round(0.34 * size)), 0, 0, 360, (70, 50, 40), -1)
+    for triangle in sorted(_triangles(size), key=lambda corners: -solid[list(corners), 2].mean()):
+        before, after = flat[list(triangle)], solid[list(triangle)]
+        across = np.cross(after[1] - after[0], after[2] - after[0])
+        first, second = before[1] - before[0], before[2] - before[0]
+        if across[2] * (first[0] * second[1] - first[1] * second[0]) <= 0:  # seen from behind
+            continue
+        place = after[:, :2].astype(np.float32)
+        moved = cv2.warpAffine(skin_of, cv2.getAffineTransform(before, place), (size, size))
+        mask = np.zeros((size, size), np.uint8)
+        cv2.fillConvexPoly(mask, np.round(place * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+        picture[mask > 0] = moved[mask > 0] * (0.55 + 0.45 * abs(across[2]) / np.linalg.norm(across))
+    picture = cv2.GaussianBlur(picture, (0, 0), size / 320)
+    noise = np.random.default_rng(seed).normal(0, 4, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+@cache
+def _triangles(size: int) -> tuple[tuple[int, int, int], ...]:
+    """The landmarks of the mean face from the front, joined to triangles."""
+    flat = (mean_mesh()[:, :2] * (size / 5) + size / 2).astype(np.float32)
+    plane = cv2.Subdiv2D((0, 0, size, size))
+    plane.insert([(float(x), float(y)) for x, y in flat])
+    found = []
+    for corners_of in plane.getTriangleList().reshape(-1, 3, 2):
+        apart = np.hypot(*(flat - corners_of[:, None]).transpose(2, 0, 1))
+        # The plane's own corners lie far outside, and are no landmarks.
+        if apart.min(axis=1).max() < 0.01:
+            one, two, three = (int(index) for index in apart.argmin(axis=1))
+            found.append((one, two, three))
+    return tuple(found)

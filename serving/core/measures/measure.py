@@ -62,13 +62,15 @@ def measure_face(rgb: NDArray[np.uint8], face: Face) -> Measures:
         found = skin_tone(patch)
         if found:
             tone, numbers["ita"] = found.name, found.ita
+            numbers["redness"] = redness(patch)
         if balance.reliable:
             neutral = balance.apply(patch.rgb)
             other = skin_tone(dataclasses.replace(patch, rgb=neutral, lab=to_lab(neutral)))
             numbers["ita_balanced"] = other.ita if other else None
         if patch.mask(*TONE_REGIONS).any():
-            missing["ita"], missing["ita_balanced"] = _BLUE, _BLUE if balance.reliable else _CLOSE
-        numbers["redness"] = redness(patch)
+            missing |= dict.fromkeys(("ita", "ita_balanced", "redness"), _BLUE)
+            if not balance.reliable:
+                missing["ita_balanced"] = _CLOSE
         numbers["shine"] = highlights(patch, *SHINE_REGIONS)
         numbers["shine_t_zone"] = highlights(patch, "forehead", "nose")
         numbers["shine_cheeks"] = highlights(patch, *CHEEKS)

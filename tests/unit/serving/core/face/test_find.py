@@ -13,7 +13,7 @@ from data.errors import RequestError
 from data.image import decode
 from serving.core.face import FaceAnswer, FaceFinder, FaceLimits, Refusal, crop_face, find_face
 from serving.core.face.mesh import MIRROR
-from tests.faces import portrait
+from tests.faces import portrait, turned
 
 Picture = NDArray[np.uint8]
 
@@ -76,8 +76,8 @@ def test_regions_lie_where_they_are_called(finder: FaceFinder, one: Picture) -> 
 
 def test_a_rotated_face_is_turned_back(finder: FaceFinder, one: Picture) -> None:
     matrix = cv2.getRotationMatrix2D((240, 240), -25, 1)
-    turned = cv2.warpAffine(one, matrix, (480, 480), borderValue=(170, 170, 170))
-    face = finder.find(turned).face
+    copy = cv2.warpAffine(one, matrix, (480, 480), borderValue=(170, 170, 170))
+    face = finder.find(copy).face
     assert face is not None
     assert face.rotation == pytest.approx(25, abs=3)
 
@@ -145,6 +145,15 @@ def test_a_drawing(finder: FaceFinder) -> None:
     assert finder.find(drawing).refusal is Refusal.DRAWING
     jpeg = cv2.imencode(".jpg", drawing, [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
     assert finder.find(decode(jpeg)).refusal is Refusal.DRAWING
+
+
+@pytest.mark.parametrize("degrees", [50, 20, -20, -50])
+def test_a_head_turned_aside(finder: FaceFinder, degrees: int) -> None:
+    answer = finder.find(turned(degrees))
+    (face,) = answer.faces
+    # To the right side, and by less than it is: the mesh underestimates.
+    assert 0.6 * abs(degrees) < face.yaw * np.sign(degrees) < abs(degrees)
+    assert answer.refusal is (Refusal.TURNED_AWAY if abs(degrees) == 50 else None)
 
 
 def test_turned_away_is_judged_by_the_limits(one: Picture) -> None:

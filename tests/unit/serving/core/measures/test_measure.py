@@ -125,8 +125,9 @@ def test_skin_in_blue_light_has_no_tone(lightness: float) -> None:
     measures = measure_face(to_rgb(skin(500, (lightness, 6, -12))), face)
     assert (measures.ita, measures.tone) == (None, "unknown")
     assert "grey or blue" in measures.missing["ita"]
-    assert measures.redness is not None
-    assert "redness" not in measures.missing
+    assert (measures.redness, measures.skin_type) == (None, "unknown")
+    assert measures.dark_circles is not None
+    assert "dark_circles" not in measures.missing
     # What is around the face is in the same light here, so that balancing gives the skin no colour back.
     assert measures.ita_balanced is None
 
