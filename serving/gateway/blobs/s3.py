@@ -154,9 +154,9 @@ class S3Blobs:
 
 
 def _client(place: S3Place, endpoint: str | None) -> Any:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     needed = "when_required" if place.google else "when_supported"
     settings = Config(

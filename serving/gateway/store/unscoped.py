@@ -84,3 +84,13 @@ def mark_used(store: Store, token: Token, now: dt.datetime) -> None:
             .where(Token.tenant_id == token.tenant_id, Token.id == token.id)
             .values(last_used_at=now)
         )
+
+
+def has_tokens(store: Store) -> bool:
+    """Whether anybody could come in with a token now."""
+    now = store.clock()
+    alive = select(Token.id).where(
+        Token.revoked_at.is_(None), Token.expires_at.is_(None) | (Token.expires_at > now)
+    )
+    with store.unscoped() as session:
+        return session.execute(alive.limit(1)).first() is not None

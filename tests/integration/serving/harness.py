@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -51,8 +52,11 @@ def promote(root: Path, bundle: Bundle, version: str) -> Pointer:
 class Process:
     """A server's process, with its log in a file."""
 
-    def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.module, self.arguments, self.log = module, list(arguments), log
+        self.env = None if env is None else {**os.environ, **env}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -62,6 +66,7 @@ class Process:
                 [sys.executable, "-m", self.module, *self.arguments, "--die-with-parent"],
                 stdout=stream,
                 stderr=stream,
+                env=self.env,
             )
 
     def kill(self) -> None:

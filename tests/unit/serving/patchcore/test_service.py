@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from data.errors import BundleError, ServingError
+from serving.listening import listen
 from serving.patchcore import server as servers
 from serving.patchcore.answers import CatchAll
 from serving.patchcore.app import create_app
@@ -193,7 +194,7 @@ def test_it_listens_beyond_this_machine_only_by_name(settings: Settings, host: s
 
 
 def test_a_port_that_is_taken_says_so(settings: Settings) -> None:
-    taken = servers._listen("127.0.0.1", 0)
+    taken = listen("127.0.0.1", 0)
     taken.listen()
     with taken, pytest.raises(ServingError, match="Can't listen"):
         servers.serve(replace(settings, port=taken.getsockname()[1]), lambda _: pytest.fail("not asked"))

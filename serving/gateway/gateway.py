@@ -1,0 +1,92 @@
+"""Everything that the routes share, opened once and closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TypeVar
+
+from data.errors import UsageError
+from data.image import DecodeLimits
+from serving.gateway.access import Gate
+from serving.gateway.blobs import BlobStore
+from serving.gateway.jobs import Jobs
+from serving.gateway.models import Models
+from serving.gateway.rates import Limiter
+from serving.gateway.retention import Eraser
+from serving.gateway.settings import Settings
+from serving.gateway.store import unscoped
+from serving.gateway.store.engine import Store
+
+VERSION = version("retiderm")
+_T = TypeVar("_T")
+_LOG = logging.getLogger("retiderm.gateway")
+
+
+class Gateway:
+    """The store, the images, the models, the queue and the limits of one gateway.
+
+    ``models`` is there between :meth:`start` and :meth:`stop`, which belong to the application's event loop.
+    """
+
+    def __init__(
+        self, settings: Settings, *, store: Store | None = None, blobs: BlobStore | None = None
+    ) -> None:
+        self.settings = settings
+        self.store = store or settings.open_store()
+        self.blobs = blobs or settings.open_blobs()
+        self.tenant: str = unscoped.ensure_tenant(self.store, settings.tenant).id
+        self.gate = Gate(self.store, static_key=settings.api_key, static_tenant=self.tenant)
+        self.eraser = Eraser(self.store, self.blobs)
+        self.limiter = Limiter(settings.requests_per_minute)
+        self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self.jobs = Jobs(self)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
+        self._models: Models | None = None
+
+    @property
+    def models(self) -> Models:
+        """The models, once the application runs."""
+        if self._models is None:
+            raise RuntimeError("the gateway was not started")
+        return self._models
+
+    async def run(self, work: Callable[..., _T], *args: object) -> _T:
+        """Do blocking work on a thread of the gateway's own."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def start(self) -> None:
+        """Open the way to the models, start the queue, and go on with what a crash cut off."""
+        self._models = Models(self.settings.models_url, self.settings.model_s)
+        await self.jobs.start()
+        for tenant in await self.run(unscoped.all_tenants, self.store):
+            for report in await self.run(self.eraser.resume, tenant.id):
+                _LOG.info("the erasure %s goes on: finished %s", report.erasure_id, report.finished)
+
+    async def stop(self) -> None:
+        """Let work end, then close everything."""
+        await self.jobs.stop()
+        if self._models is not None:
+            await self._models.close()
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        self.store.close()
+
+
+def check_exposure(gateway: Gateway) -> str | None:
+    """What to say at the start about a gateway that nobody has a token for.
+
+    Raises:
+        UsageError: it would listen beyond this machine, and there is neither a token nor a switch for that.
+    """
+    settings = gateway.settings
+    if settings.api_key or unscoped.has_tokens(gateway.store):
+        return None
+    if not settings.on_loopback and not settings.open_access_anywhere:
+        raise UsageError(
+            f"There is no token, so the gateway won't listen on {settings.host}.",
+            hint="Make one: retiderm token create NAME. Or listen on 127.0.0.1.",
+        )
+    return "No token is configured: this gateway listens on loopback only. Make one: retiderm token create."

@@ -1,0 +1,44 @@
+"""How often a client may ask, and how often an address may be wrong about a token.
+
+Counted in this process: several gateways allow as many times more between them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from serving.gateway.errors import TooManyRequests
+
+_WRONG_PER_MINUTE = 60
+
+
+class Limiter:
+    """The counts of one gateway."""
+
+    def __init__(self, requests_per_minute: int) -> None:
+        self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._most = RateLimitItemPerMinute(requests_per_minute)
+        self._wrong = RateLimitItemPerMinute(_WRONG_PER_MINUTE)
+
+    def count(self, client: str) -> None:
+        """Count a request. ``TooManyRequests`` where it is one too many."""
+        if not self._windows.hit(self._most, "asked", client):
+            raise self._refusal(self._most, "asked", client)
+
+    def count_refused(self, address: str) -> None:
+        """Count a token that was none. ``TooManyRequests`` instead of a 401 where an address sends many.
+
+        Good tokens from there are let in all the same: behind a proxy everybody has one address.
+        """
+        if not self._windows.hit(self._wrong, "wrong", address):
+            raise self._refusal(self._wrong, "wrong", address)
+
+    def _refusal(self, item: RateLimitItemPerMinute, kind: str, client: str) -> TooManyRequests:
+        stats = self._windows.get_window_stats(item, kind, client)
+        wait = max(1, math.ceil(stats.reset_time - time.time()))
+        return TooManyRequests(f"At most {item.amount} requests a minute.", retry_after=wait)

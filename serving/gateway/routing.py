@@ -1,0 +1,154 @@
+"""A system's routes: who may ask, how much, and how an error reads, decided before a handler runs.
+
+Every route says who may use it (:func:`allow`, :func:`public`); one that does not can't be made, so that
+none is forgotten. The order is: token, rate, body, handler; a body is read only for those who may send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.gateway.access.gate import Identity
+from serving.gateway.access.roles import Role
+from serving.gateway.body import read_body
+from serving.gateway.door import Door
+from serving.gateway.errors import Shape, Wire, detail_shape, respond, wire_of
+
+if TYPE_CHECKING:
+    from serving.gateway.gateway import Gateway
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_NOTE = "__retiderm_access__"
+_WITH_BODY = ("POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a route: these roles (and an admin), or everybody where there are none."""
+
+    roles: tuple[Role, ...] = ()
+
+    @property
+    def public(self) -> bool:
+        """Whether no token is asked for."""
+        return not self.roles
+
+
+def allow(*roles: Role) -> Callable[[_F], _F]:
+    """Open a route to these roles; an admin may use every route."""
+    if not roles:
+        raise ValueError("name a role, or say @public")
+
+    def note(handler: _F) -> _F:
+        setattr(handler, _NOTE, Access(roles))
+        return handler
+
+    return note
+
+
+def public(handler: _F) -> _F:
+    """Open a route to everybody."""
+    setattr(handler, _NOTE, Access())
+    return handler
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One of the services: its name, how its clients know themselves and read errors, and its routes.
+
+    - ``headers``: where a token may stand, in this order (``x-api-key``, ``authorization``).
+    - ``refusal``: the words of a 401, where old clients know some; None for our own.
+    - ``translate``: a system's own words or status for an error; None keeps the usual ones.
+    - ``build``: makes its routes, with paths as its contract has them.
+    - ``tasks``: the models that it needs, for its readiness.
+    - ``limits_itself``: the routes read their own bodies (S4's, which are streamed to files).
+    """
+
+    name: str
+    title: str
+    build: Callable[[Gateway], APIRouter]
+    tasks: Callable[[Gateway], tuple[str, ...]]
+    headers: tuple[str, ...] = ("x-api-key", "authorization")
+    refusal: str | None = None
+    shape: Shape = detail_shape
+    translate: Callable[[Exception, Wire], Wire | None] | None = None
+
+    def answer(self, error: Exception, request: Request) -> Response:
+        """The error as this system's clients read it."""
+        request_id = id_of(request)
+        wire = wire_of(error, request_id)
+        changed = self.translate(error, wire) if self.translate is not None else None
+        return respond(changed or wire, self.shape, request_id)
+
+
+class SystemRoute(APIRoute):
+    """A route of a system. See the module's docstring. Made by :func:`new_router`'s routers only."""
+
+    gateway: Gateway
+    system: System
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        access = getattr(endpoint, _NOTE, None)
+        if not isinstance(access, Access):
+            raise TypeError(f"{path}: say who may use it, by @allow(…) or @public")
+        self.access = access
+        extra = dict(options.pop("openapi_extra", None) or {})
+        if not access.public:
+            extra.setdefault("security", [{_SCHEMES[name]: []} for name in self.system.headers])
+        super().__init__(path, endpoint, openapi_extra=extra, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler behind the door."""
+        inner = super().get_route_handler()
+        gateway, system, access = self.gateway, self.system, self.access
+        door = Door(gateway, system)
+        path = self.path_format
+
+        async def handle(request: Request) -> Response:
+            request.scope["retiderm.route"] = (system.name, path)
+            try:
+                if not access.public:
+                    identity = await door.open(request, access.roles)
+                    request.state.identity = identity
+                if request.method in _WITH_BODY:
+                    await read_body(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
+                return await inner(request)
+            except Exception as error:
+                return system.answer(error, request)
+
+        return handle
+
+
+def new_router(gateway: Gateway, system: System, **options: Any) -> APIRouter:
+    """A router whose routes are the system's."""
+    route = type("Route", (SystemRoute,), {"gateway": gateway, "system": system})
+    return APIRouter(route_class=route, tags=[system.name], **options)
+
+
+def id_of(request: Request) -> str:
+    """The request's id, as its answer's ``X-Request-ID`` and the log have it."""
+    return str(request.scope.get("retiderm.request_id", ""))
+
+
+def _identity(request: Request) -> Identity:
+    found = request.state.identity
+    assert isinstance(found, Identity)
+    return found
+
+
+#: A handler's parameter of this type gets who asks.
+Who = Annotated[Identity, Depends(_identity)]
+
+_SCHEMES = {"x-api-key": "apiKey", "authorization": "bearer"}
+#: What the OpenAPI document says of the two ways to carry a token.
+SECURITY_SCHEMES = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}

@@ -1,0 +1,12 @@
+"""The systems that a gateway can serve, by name."""
+
+from __future__ import annotations
+
+from serving.gateway.routing import System
+
+
+def all_systems() -> dict[str, System]:
+    """Every system, in the order of the contracts. Imported late: each brings its own weight."""
+    from serving.gateway.systems import s0
+
+    return {system.name: system for system in (s0.SYSTEM,)}

@@ -1,0 +1,35 @@
+"""S0, the camera app: an image's check, cases, rejections, and their export (contract S0)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from data.errors import ImageError
+from serving.gateway.errors import Wire
+from serving.gateway.gateway import Gateway
+from serving.gateway.routing import System, new_router
+from serving.gateway.systems.s0 import check
+
+__all__ = ["SYSTEM"]
+
+
+def _build(gateway: Gateway) -> APIRouter:
+    router = new_router(gateway, SYSTEM)
+    check.add_routes(router, gateway)
+    return router
+
+
+def _translate(error: Exception, wire: Wire) -> Wire | None:
+    # The app knows one word for every image that can't be used.
+    return Wire(400, wire.code, "Invalid image file") if isinstance(error, ImageError) else None
+
+
+SYSTEM = System(
+    "s0",
+    "Camera app: image check, cases, rejections",
+    _build,
+    lambda gateway: gateway.settings.check_image_tasks,
+    headers=("x-api-key", "authorization"),
+    refusal="Invalid API key",
+    translate=_translate,
+)
