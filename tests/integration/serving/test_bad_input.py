@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.integration.serving.harness import WIRES, Reply, Servers, ask
+import pytest
+
+from data.errors import ImageError
+from serving.core.bundle import Bundle
+from serving.scan import ACNE, CONDITION, BundleModels, FaceScan, analyze_face
+from tests.anomaly_bundles import tiny_anomaly_bundle
+from tests.contract.s4_server import S4Server
+from tests.integration.serving.anomaly_kinds import OK, TASK, anomaly_kinds, fitted, region_kinds
+from tests.integration.serving.face_kinds import ANSWERED, face_kinds
+from tests.integration.serving.harness import WIRES, Reply, Servers, ask, promote
 from tests.integration.serving.kinds import GOOD, GRPC, Kind, all_kinds, tensor_kinds
+from tests.profiles import face_bundle
 from tests.unit.data.bad_datasets import BAD_DATASETS
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-input.md"
-SECTIONS = ("serving", "data")
+SECTIONS = ("serving", "anomaly", "face", "data")
 
 _TITLES = {"v1": "V1", "v2 json": "V2 JSON", "v2 binary": "V2 binary", "grpc": "gRPC"}
 
@@ -40,6 +50,88 @@ def test_every_kind_gets_its_status_and_the_document_says_so(servers: Servers) -
     for wire in WIRES:
         assert ask(servers, wire, [GOOD]).ok
     _compare("serving", text)
+
+
+@pytest.fixture(scope="module")
+def anomaly_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    base = tmp_path_factory.mktemp("anomaly")
+    promote(base / "root", tiny_anomaly_bundle(base / "bundle"), "1")
+    limits = ("--max-batch", "64")
+    with Servers(base / "root", base / "servers", transformer_options=limits).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def s4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S4Server]:
+    with S4Server(tmp_path_factory.mktemp("s4")).running() as server:
+        fitted(server)
+        yield server
+
+
+def test_anomaly_models_refuse_as_the_document_says(anomaly_servers: Servers, s4: S4Server) -> None:
+    wrong: list[str] = []
+    text = "## To a model of kind `anomaly`, over the transformer\n\n"
+    text += _table(anomaly_kinds(), anomaly_servers, wrong)
+    text += "\n## To the PatchCore service\n\n"
+    text += (
+        'An error is `{"error": message, "trace": reference}`; the log has the trace under the reference.\n\n'
+    )
+    text += "| what is sent | to | status | what is said |\n|---|---|---|---|\n"
+    for kind in region_kinds():
+        reply = kind.run(s4)
+        body = reply.json()
+        if reply.status_code != kind.want or set(body) != {"error", "trace"}:
+            wrong.append(f"{kind.name} to {kind.call}: {reply.status_code}, not {kind.want}: {reply.text}")
+        text += f"| {kind.name} | `{kind.call}` | {reply.status_code} | {_cell(body.get('error', ''))} |\n"
+    assert not wrong, "\n".join(wrong)
+    for wire in WIRES:
+        assert ask(anomaly_servers, wire, [OK], task=TASK).ok
+    _compare("anomaly", text)
+
+
+def test_faces_are_refused_as_the_document_says(tmp_path: Path) -> None:
+    bundles: list[Bundle] = [
+        face_bundle(tmp_path / asked.task, asked, quality="photo") for asked in (ACNE, CONDITION)
+    ]
+    models = BundleModels.open(*(bundle.root for bundle in bundles), threads=1)
+    wrong: list[str] = []
+    text = "## Photographs, to a face scan\n\n"
+    text += (
+        "`serving.scan.analyze_face`. A scan without a result says why by its code; a file that can't be\n"
+    )
+    text += "decoded is an error. What couldn't be measured in a result is null, a class `unknown`.\n\n"
+    text += "| what is shown | code | what is said |\n|---|---|---|\n"
+    for kind in face_kinds():
+        try:
+            scan = analyze_face(kind.data, models)
+        except ImageError as error:
+            code, said = error.code, str(error)
+        else:
+            document = scan.to_dict("7f")
+            if isinstance(scan, FaceScan):
+                missing = _unmeasured(document["cv_analysis"])
+                if missing != kind.missing:
+                    wrong.append(f"{kind.name}: {missing} are missing, not {kind.missing}")
+                code, said = ANSWERED, f"without {', '.join(missing)}" if missing else ""
+            else:
+                code, said = document["reason"]["code"], document["reason"]["message"]
+                if document["status"] != "failed" or "ml_analysis" in document or "cv_analysis" in document:
+                    wrong.append(f"{kind.name}: has something that could be taken for an answer")
+        if code != kind.want:
+            wrong.append(f"{kind.name}: {code}, not {kind.want}")
+        shown = code if code == ANSWERED else f"`{code}`"
+        text += f"| {kind.name} | {shown} | {_cell(said)} |\n"
+    assert not wrong, "\n".join(wrong)
+    _compare("face", text)
+
+
+def _unmeasured(measured: dict[str, object]) -> tuple[str, ...]:
+    """What of a result's ``cv_analysis`` says nothing."""
+
+    def empty(value: object) -> bool:
+        return all(map(empty, value.values())) if isinstance(value, dict) else value in (None, "unknown")
+
+    return tuple(name for name, value in measured.items() if empty(value))
 
 
 def test_the_document_names_every_kind_of_bad_data_set() -> None:
@@ -80,10 +172,14 @@ def _said(reply: Reply) -> str:
             r"\((?:unexpected|Recursion|recursion|at character|Expecting)[^)]*\)", "(…)", message
         )
         code = f"`{reply.code}` " if reply.code else ""
-        return (code + message).replace("|", "\\|").replace("\n", " ")
+        return _cell(code + message)
     first = reply.documents[0]
     verdict = first["quality"]["verdict"]
     return ": ".join([verdict, *first["quality"]["reasons"][:1]])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _compare(section: str, text: str) -> None:
