@@ -20,6 +20,7 @@ from serving.gateway.access.roles import Role
 from serving.gateway.body import read_body
 from serving.gateway.door import Door
 from serving.gateway.errors import Shape, Wire, detail_shape, respond, wire_of
+from serving.gateway.openapi import usual
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
@@ -102,6 +103,9 @@ class SystemRoute(APIRoute):
         extra = dict(options.pop("openapi_extra", None) or {})
         if not access.public:
             extra.setdefault("security", [{_SCHEMES[name]: []} for name in self.system.headers])
+        with_body = any(method in _WITH_BODY for method in options.get("methods") or ())
+        told = usual(self.system.shape, public=access.public, body=with_body)
+        options["responses"] = {**told, **(options.get("responses") or {})}
         super().__init__(path, endpoint, openapi_extra=extra, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

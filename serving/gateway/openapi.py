@@ -1,0 +1,96 @@
+"""What the OpenAPI document says of errors: every status that a route can answer with, and its body's form.
+
+:class:`~serving.gateway.routing.SystemRoute` adds what its door, limits and store can answer; a route names
+the others by :func:`errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from serving.gateway.errors import detail_shape, own_shape
+
+
+class Place(BaseModel):
+    """Where a request is not of its route's form."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Detail(BaseModel):
+    """An error as S0 to S3 say it: a sentence, or the places that are not as they should be."""
+
+    detail: str | list[Place]
+
+
+class OwnError(BaseModel):
+    """What went wrong. ``code`` is stable and for programs, ``hint`` says what to do next."""
+
+    code: str
+    message: str
+    request_id: str
+    hint: str | None = None
+    details: list[Place] = Field(default_factory=list)
+
+
+class Own(BaseModel):
+    """An error as ``/v1`` says it."""
+
+    error: OwnError
+
+
+_MODELS: dict[Any, type[BaseModel]] = {detail_shape: Detail, own_shape: Own}
+_WORDS = {
+    400: "The request, or its image, can't be used.",
+    401: "No token, or none that is good.",
+    403: "The token is good, but not for this.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    409: "What is there forbids it, or the idempotency key was used for another request.",
+    410: "What the first request with this idempotency key made was erased since.",
+    413: "Body or image over the limit.",
+    415: "Not a type that this route takes.",
+    422: "A value is missing or not of its form.",
+    429: "Too many requests: again after Retry-After seconds.",
+    502: "A model's server gave no good answer.",
+    503: "A model, the store or this gateway has no time now: again after Retry-After seconds.",
+    504: "The work took too long.",
+    507: "No room is left.",
+}
+_BODY = (400, 408, 413, 507)
+#: Statuses of a route that takes an Idempotency-Key.
+ONCE = (409, 410)
+#: Statuses of a route that takes an image and asks a model about it.
+MODEL = (415, 502)
+
+
+def errors(*statuses: int, shape: Callable[..., Any] = detail_shape) -> dict[int | str, dict[str, Any]]:
+    """A route's ``responses`` for these statuses. ``shape`` is the system's."""
+    model = _MODELS.get(shape)
+    body = {} if model is None else {"model": model}
+    return {status: {"description": _WORDS[status], **body} for status in statuses}
+
+
+def usual(shape: Callable[..., Any], *, public: bool, body: bool) -> dict[int | str, dict[str, Any]]:
+    """What every route can answer with: its place, its door, its body's limits."""
+    door = () if public else (400, 401, 403, 422, 429)
+    return errors(*dict.fromkeys((503, 504, *door, *(_BODY if body else ()))), shape=shape)
+
+
+#: ``openapi_extra`` of a route that may be repeated with a key.
+KEYED: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Repeated with the same key, the request is done once and answered the same.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+        }
+    ]
+}
