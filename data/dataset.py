@@ -39,6 +39,9 @@ LABEL = "label."
 META = "meta."
 #: The column of masks, in datasets that have any: a path, or empty.
 MASK = "mask"
+#: The SHA-256 of the bytes as they came, where those that are stored are others (their metadata taken out).
+#: Only in datasets that have such images, and no part of the digests: by it an erased image is found again.
+ORIGINAL = "original"
 
 #: Columns that every manifest has, in this order; ``label.<head>`` and ``meta.<column>`` follow.
 COLUMNS = (

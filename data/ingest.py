@@ -26,6 +26,7 @@ from data.dataset import (
     MANIFEST,
     MASK,
     META,
+    ORIGINAL,
     REJECTED,
     Dataset,
     Head,
@@ -130,6 +131,9 @@ def ingest(
         info = _info(frame, heads, task, source, profile, split, len(rejected))
         if rule is not None and Rule.parse(rule).kind == "one-class":
             info["one_class"] = heads[0].classes[0]
+        if source.skin != "none":
+            info["skin"] = source.skin
+        info |= source.record(info, heads)
         write_json(folder / INFO, info)
     return Dataset.open(out)
 
@@ -225,7 +229,7 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
     except OSError as error:
         return _Rejected(sample.id, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
     verdict = assess(pixels, work.profile)
-    sha256 = sha256_bytes(data)
+    sha256, came = sha256_bytes(data), sample.original or sha256_bytes(original)
     extension = EXTENSIONS[header.format]
     path = relative_path(sha256, extension)
     link(work.store.put(sha256, extension, data), work.folder / "images" / path)
@@ -241,9 +245,9 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "split": sample.split,
         # An image without a group is its own, named by the bytes as they came: no version of ours changes
         # those, so hash folds stay.
-        "group": sample.group or f"image:{sha256_bytes(original)}",
-        "source": work.source,
-        "licence": work.licence,
+        "group": sample.group or f"image:{came}",
+        "source": sample.source or work.source,
+        "licence": sample.licence or work.licence,
         "width": width,
         "height": height,
         "phash": phash(pixels),
@@ -251,6 +255,7 @@ def _read_one(sample: Sample, work: _Work) -> dict[str, Any] | _Rejected:
         "exposure": verdict.scores["exposure"],
         "verdict": verdict.verdict,
         MASK: mask,
+        ORIGINAL: came if came != sha256 else None,
         **labels,
         **_tone(pixels, work.skin),
         **{META + name: value for name, value in sample.meta.items()},
@@ -292,7 +297,7 @@ def _frame(rows: list[dict[str, Any]], heads: Sequence[Head], rejected: list[_Re
 
     frame = pd.DataFrame(rows)
     meta = sorted(name for name in frame.columns if name.startswith(META))
-    masks = [MASK] if frame[MASK].notna().any() else []
+    masks = [name for name in (MASK, ORIGINAL) if frame[name].notna().any()]
     frame = frame[[*COLUMNS, *masks, *label_columns(heads), *meta]]
     for name in meta:
         values = [None if value is None or value != value or value == "" else value for value in frame[name]]

@@ -35,6 +35,8 @@ class Sample:
     ``labels`` maps a head to a class name, to the class's index, or to None where the head isn't labelled.
     ``group`` is what must not be spread over splits (patient, lesion); None means the image stands alone.
     ``mask`` gives a lossless image file of the same size that marks the defect's pixels, where there is one.
+    ``original`` is the SHA-256 of the bytes as they once came, where ``read`` gives others; ``source`` and
+    ``licence`` are the image's own, where they aren't the whole source's.
     """
 
     id: str
@@ -44,6 +46,9 @@ class Sample:
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     mask: Callable[[], bytes] | None = None
+    original: str | None = None
+    source: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,10 @@ class Source:
     def samples(self, heads: Sequence[Head]) -> Iterator[Sample]:
         """Every labelled image, in a fixed order. :class:`SourceError` names the rows that are wrong."""
         raise NotImplementedError
+
+    def record(self, info: Mapping[str, Any], heads: Sequence[Head]) -> dict[str, Any]:
+        """What the source adds to ``dataset.json``, given what stands there; it may refuse the dataset."""
+        return {}
 
     @property
     def name(self) -> str:

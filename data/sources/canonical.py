@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from data.dataset import LABEL, MASK, META, Dataset, Head
+from data.dataset import LABEL, MASK, META, ORIGINAL, Dataset, Head
 from data.errors import SourceError
 from data.sources.base import Licence, Sample, Source, class_name, fail
 from data.sources.tables import reader
@@ -32,6 +33,10 @@ class Canonical(Source):
         """The source that the dataset was made of."""
         return str(self.dataset.info.get("source", self.kind))
 
+    def record(self, info: Mapping[str, Any], heads: Sequence[Head]) -> dict[str, Any]:
+        """Which cases and readers it owes its labels to, where it came from review."""
+        return {key: self.dataset.info[key] for key in ("review",) if key in self.dataset.info}
+
     def samples(self, heads: Sequence[Head]) -> Iterator[Sample]:
         """The manifest's rows."""
         frame = self.dataset.frame()
@@ -54,7 +59,20 @@ class Canonical(Source):
             path = self.dataset.image_path(row["path"])
             marked = row.get(MASK)
             mask = reader(self.dataset.image_path(marked)) if isinstance(marked, str) else None
-            found.append(Sample(row["id"], reader(path), labels, row["group"], row["split"], extra, mask))
+            first = row.get(ORIGINAL)
+            original = first if isinstance(first, str) else None
+            found.append(
+                Sample(
+                    row["id"],
+                    reader(path),
+                    labels,
+                    row["group"],
+                    row["split"],
+                    extra,
+                    mask,
+                    original=original,
+                )
+            )
         if unknown:
             raise fail(f"{self.path} has an unknown class in {len(unknown)} row(s)", unknown)
         yield from found

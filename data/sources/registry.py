@@ -21,6 +21,7 @@ from data.sources.labels import Labels
 from data.sources.medmnist import MedMnist
 from data.sources.messidor2 import Messidor2
 from data.sources.mvtec import MvTec
+from data.sources.review import Review
 from data.sources.synthetic import SyntheticFace, SyntheticFundus, SyntheticLesion, trait_of
 
 KINDS: dict[str, type[Source]] = {
@@ -37,6 +38,7 @@ KINDS: dict[str, type[Source]] = {
         Folders,
         MvTec,
         Canonical,
+        Review,
         SyntheticFundus,
         SyntheticLesion,
         SyntheticFace,
