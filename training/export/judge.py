@@ -114,8 +114,12 @@ def verdict(found: Mapping[str, Any], spec: ExportSpec) -> str | None:
     """Why a precision is not approved, by :func:`judge_logits` on validation images; None where it is."""
     if not found["finite"]:
         return "It gives what is no finite number."
-    if found["loss"] is None:
-        return f"No head has validation images of two classes, so that its {spec.metric} can't be told."
+    untold = [name for name, item in found["heads"].items() if item["loss"] is None]
+    if untold:
+        return (
+            f"The {spec.metric} of {', '.join(untold)} can't be told: there are no validation images of two "
+            "classes for it."
+        )
     if found["loss"] > spec.loss:
         return (
             f"It loses {found['loss']:.4f} of {spec.metric} on {found['images']} validation images; "

@@ -62,6 +62,14 @@ def test_without_labels_nothing_is_approved() -> None:
     assert "can't be told" in str(verdict(judge_logits(values, values, nothing, HEADS, "auc"), SPEC))
 
 
+def test_a_head_that_cannot_be_judged_is_not_taken_on_trust() -> None:
+    values, labels = logits()
+    labels["two"][:] = -1
+    found = judge_logits(values, values, labels, HEADS, "auc")
+    assert found["loss"] == 0
+    assert "The auc of two can't be told" in str(verdict(found, SPEC))
+
+
 def test_what_is_no_number_is_never_approved() -> None:
     values, labels = logits()
     broken = values.copy()
