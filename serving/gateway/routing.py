@@ -141,7 +141,8 @@ def id_of(request: Request) -> str:
     return str(request.scope.get("retiderm.request_id", ""))
 
 
-def _identity(request: Request) -> Identity:
+async def _identity(request: Request) -> Identity:
+    # Asynchronous, or it would be run on a thread.
     found = request.state.identity
     assert isinstance(found, Identity)
     return found
