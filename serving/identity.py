@@ -14,7 +14,8 @@ class ModelInfo:
     """Who answers: the model's name on the wire, its registry version, its bundle's digest, the precision.
 
     ``task``, ``dataset_digest`` and ``code_digest`` are the bundle's card's: what it answers, and which data
-    and which code made it. They are empty where only a V1 document is at hand, which has the first four.
+    and which code made it. ``runtime`` is what runs the model (``tflite 2.1.6``). These are empty where only
+    a V1 document is at hand, which has the first four.
     """
 
     name: str
@@ -24,10 +25,11 @@ class ModelInfo:
     task: str = ""
     dataset_digest: str = ""
     code_digest: str = ""
+    runtime: str = ""
 
     @classmethod
-    def of(cls, served: Served, card: Card, precision: str) -> ModelInfo:
-        """The identity of a served bundle at a precision."""
+    def of(cls, served: Served, card: Card, precision: str, runtime: str = "") -> ModelInfo:
+        """The identity of a served bundle at a precision, run by ``Runtime.name``."""
         return cls(
             name=served.task,
             version=served.version,
@@ -36,6 +38,7 @@ class ModelInfo:
             task=card.task,
             dataset_digest=card.dataset.digest,
             code_digest=card.code_digest,
+            runtime=runtime,
         )
 
     @classmethod
@@ -53,6 +56,7 @@ class ModelInfo:
             given.get("task", given["name"]),
             given.get("dataset_digest", ""),
             given.get("code_digest", ""),
+            given.get("runtime", ""),
         )
 
     def to_dict(self) -> dict[str, str]:
@@ -65,10 +69,11 @@ class ModelInfo:
         }
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of a V2 response and of the metadata: the four, and where the bundle came from."""
+        """The parameters of a V2 response and of the metadata: the four, whence the bundle, what runs it."""
         return {
             **self.to_dict(),
             "task": self.task,
             "dataset_digest": self.dataset_digest,
             "code_digest": self.code_digest,
+            "runtime": self.runtime,
         }

@@ -28,7 +28,8 @@ class PredictorModel(Model):  # type: ignore[misc]
         self._engine, self._gate, self._workers, self._max_batch = engine, gate, workers, max_batch
         card = engine.card
         self._form = engine.form
-        self.info = ModelInfo.of(engine.served, card, engine.precision)
+        runtime = str(engine.describe().get("runtime", ""))
+        self.info = ModelInfo.of(engine.served, card, engine.precision, runtime)
         self._parameters = {
             **self.info.parameters(),
             "preprocessing_digest": card.preprocessing_digest,

@@ -207,8 +207,11 @@ class TransformerModel(Model):  # type: ignore[misc]
         return answers
 
     def _identity(self, recipe: Recipe) -> ModelInfo:
-        precision = self._proved.precision if self._proved else "unknown"
-        return ModelInfo.of(recipe.served, recipe.card, precision)
+        proved = self._proved
+        precision = proved.precision if proved else "unknown"
+        # What ran another version need not be what runs this one.
+        runtime = proved.runtime if proved and proved.digest == recipe.served.digest else ""
+        return ModelInfo.of(recipe.served, recipe.card, precision, runtime)
 
     def _count(self, answers: Sequence[ImageAnswer]) -> None:
         for answer in answers:
@@ -233,6 +236,7 @@ class TransformerModel(Model):  # type: ignore[misc]
         card = self._recipe.card
         return {
             **self._identity(self._recipe).parameters(),
+            "precisions": [name for name, item in card.precisions.items() if item.approved],
             "title": card.title,
             "preprocessing_digest": card.preprocessing_digest,
             **self._recipe.form.describe(),

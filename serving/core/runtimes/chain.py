@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from data.errors import RequestError, RetidermError, ServingError
 from serving.core.bundle import Bundle, HeadCard
 from serving.core.runtimes.base import Runtime
-from serving.core.runtimes.open import open_runtime
+from serving.core.runtimes.open import AUTO, open_runtime
 from serving.core.runtimes.tuned import WORTH, read_tuned
 
 ModelType = Literal["tflite", "onnx", "mock"]
@@ -29,6 +29,9 @@ LINKS: tuple[tuple[ModelType, str, tuple[str, ...]], ...] = (
     ("tflite", "tflite", ("tflite", "tflite_int8")),
     ("onnx", "onnxruntime", ("fp32",)),
 )
+
+#: The tasks that answer on the chain and on nothing else, wherever they are served.
+CHAINED = ("skin_profile",)
 
 _LOG = logging.getLogger("retiderm.serving")
 
@@ -72,6 +75,20 @@ def available(bundle: Bundle | None) -> dict[ModelType, bool]:
         link: any(name in precisions and precisions[name].approved for name in names)
         for link, _, names in LINKS
     }
+
+
+def check_precision(task: str, precision: str) -> None:
+    """Refuse to serve a task beside its chain. ``auto`` is the chain's own choice.
+
+    Raises:
+        ServingError: the task answers on the chain, and that precision is none of its links'.
+    """
+    links = [name for _, _, names in LINKS for name in names]
+    if task in CHAINED and precision not in (AUTO, *links):
+        raise ServingError(
+            f"The task {task!r} is served by TFLite or ONNX Runtime only, not as {precision!r}.",
+            hint=f"Leave --precision at auto, or name one of: {', '.join(links)}.",
+        )
 
 
 def open_chain(

@@ -40,9 +40,9 @@ def open_runtime(
     """Load a bundle's model and, by default, hold its answers against the golden ones.
 
     ``precision`` may be ``auto``: what ``retiderm tune`` chose on this kind of host, and fp32 with ONNX
-    Runtime where it was never run or its choice can't be had. ``runtime`` names one of ``KINDS``
-    instead of the preferred one for the precision. ``threads`` defaults to the CPU quota of this
-    process.
+    Runtime where it was never run or its choice can't be had; of a task that answers on a fixed chain of
+    runtimes (``chain.CHAINED``) the first link that can be had. ``runtime`` names one of ``KINDS`` instead
+    of the preferred one for the precision. ``threads`` defaults to the CPU quota of this process.
 
     Raises:
         BundleError: the precision isn't in the bundle or isn't approved, or the model can't be loaded.
@@ -104,6 +104,11 @@ def warm_up(runtime: Runtime, bundle: Bundle) -> WarmUp:
 
 
 def _open_auto(bundle: Bundle, threads: int | None, warm: bool) -> Runtime:
+    # The chain opens its links by this module.
+    from serving.core.runtimes.chain import CHAINED, open_chain
+
+    if bundle.card.task in CHAINED:
+        return open_chain(bundle, threads=threads).runtime
     tuned = read_tuned(bundle.digest)
     if tuned is not None:
         opened = _open_tuned(bundle, tuned, threads, warm)

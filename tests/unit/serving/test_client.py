@@ -112,7 +112,7 @@ def test_an_anomaly_models_response_becomes_documents(threshold: str, label: str
 
 def test_an_origin_is_read_from_the_parameters() -> None:
     four = {"name": "t-challenger", "version": "3", "digest": "sha256:0", "precision": "int8"}
-    more = {"task": "t", "dataset_digest": "sha256:1", "code_digest": "sha256:2"}
+    more = {"task": "t", "dataset_digest": "sha256:1", "code_digest": "sha256:2", "runtime": "r 1"}
     assert Reply({}, {**four, **more, "classes": "{}"}).origin == {
         "task": "t",
         "model_name": "t-challenger",
