@@ -49,7 +49,7 @@ class Door:
             identity = self._nobody(request)
         else:
             try:
-                identity = await gateway.run(gateway.gate.open, token)
+                identity = await gateway.run(gateway.gate.open, token, self._system.token_kind)
             except TokenRefused as error:
                 limiter.count_refused(_address(request))
                 raise TokenRefused(self._system.refusal or error.message, hint=None) from None

@@ -71,6 +71,10 @@ class ModelAway(ServingError):
         self.retry_after = retry_after
 
 
+class NotServed(ModelAway):
+    """The models' server is there, and has none of this task (503 as well: one may be promoted)."""
+
+
 class ModelFailed(ServingError):
     """A model's server answered, and not as it should (502)."""
 

@@ -9,7 +9,7 @@ import httpx
 
 from data.errors import ImageDamaged, ImageError, ImageTooLarge, NotAnImage, RequestError
 from serving.client import decode, encode
-from serving.gateway.errors import ModelAway, ModelFailed
+from serving.gateway.errors import ModelAway, ModelFailed, NotServed
 from serving.gateway.store.repositories.predictions import Origin
 from serving.replies import ModelReply
 
@@ -25,12 +25,14 @@ class Answer:
     - ``document``: contract S5's, without the quality's scores; ``reply``: the same, read.
     - ``overlay``: a PNG, empty where none was asked for or there is none.
     - ``origin``: which files answered, and what they learned from.
+    - ``runtime``: what ran them, with its version; empty where the server doesn't say.
     """
 
     document: dict[str, Any]
     reply: ModelReply
     overlay: bytes = field(repr=False)
     origin: Origin
+    runtime: str = ""
 
 
 class Models:
@@ -51,7 +53,7 @@ class Models:
 
         Raises:
             ImageError: the image can't be decoded.
-            ModelAway: nothing serves the task now, or its queue is full.
+            ModelAway: nothing serves the task now, or its queue is full; ``NotServed`` of the first kind.
             ModelFailed: the server's answer is not one.
         """
         body, length = encode([image], explain=explain)
@@ -100,12 +102,13 @@ def _read(task: str, response: httpx.Response) -> Answer:
         document = reply.documents()[0]
         origin = Origin(**reply.origin)
         overlay = reply.overlay()
+        runtime = str(reply.parameters.get("runtime", ""))
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelFailed(
             f"The model {task!r} gave an answer that can't be read ({type(error).__name__}).",
             hint="Gateway and predictor are of different versions: deploy them together.",
         ) from error
-    return Answer(document, ModelReply.read(document), overlay, origin)
+    return Answer(document, ModelReply.read(document), overlay, origin, runtime)
 
 
 def _refused(task: str, response: httpx.Response) -> Exception:
@@ -116,7 +119,7 @@ def _refused(task: str, response: httpx.Response) -> Exception:
         message, code = "", ""
     status = response.status_code
     if status == 404:
-        return ModelAway(f"No model of the task {task!r} is served.", hint="Promote one: retiderm models.")
+        return NotServed(f"No model of the task {task!r} is served.", hint="Promote one: retiderm models.")
     if status == 503:
         wait = response.headers.get("retry-after", "1")
         return ModelAway(

@@ -65,6 +65,7 @@ class System:
     """One of the services: its name, how its clients know themselves and read errors, and its routes.
 
     - ``headers``: where a token may stand, in this order (``x-api-key``, ``authorization``).
+    - ``token_kind``: ``bearer`` or ``api_key`` where only such tokens are taken.
     - ``refusal``: the words of a 401, where old clients know some; None for our own.
     - ``translate``: a system's own words or status for an error; None keeps the usual ones.
     - ``build``: makes its routes, with paths as its contract has them.
@@ -77,6 +78,7 @@ class System:
     build: Callable[[Gateway], APIRouter]
     tasks: Callable[[Gateway], tuple[str, ...]]
     headers: tuple[str, ...] = ("x-api-key", "authorization")
+    token_kind: str | None = None
     refusal: str | None = None
     shape: Shape = detail_shape
     translate: Callable[[Exception, Wire], Wire | None] | None = None

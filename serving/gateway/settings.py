@@ -11,6 +11,7 @@
 | ``CHECK_IMAGE_TASKS`` | S0 | the models behind ``/check-image``, with commas between |
 | ``DATABASE_URL`` | S2 | ``sqlite:///PATH`` or ``postgresql://…`` |
 | ``S3_BUCKET_NAME`` | S2 | images in that bucket, where ``STORAGE_DIR`` isn't set |
+| ``RETIDERM_PROFILE_MOCK`` | S1 | ``1``: answer without a model, and say so; for developing a client |
 | ``AWS_REGION`` | S2 | and boto3's own: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, profiles, roles |
 
 Ours begin with ``GATEWAY_``: the rest of :class:`Settings`, by its fields' names. Cloud Storage's HMAC key is
@@ -44,6 +45,9 @@ class Settings:
     - ``public_url``: the gateway's address as clients see it.
     - ``open_access``: the systems (``s0``, …) that may be asked without a token, and only on loopback unless
       ``open_access_anywhere``.
+    - ``analyze_folder``: S1's ``/analyze/file`` is on, and reads images in this folder; for development.
+    - ``scan_wait_s``: how long a face scan waits for a model that is away before it fails.
+    - ``job_lease_s``: a job whose process gave no sign for so long is begun again by another.
     - ``retention_days``: images, cases and scans older than that are erased; None keeps them.
     """
 
@@ -80,6 +84,10 @@ class Settings:
     requests_per_minute: int = 600
     request_s: float = 60.0
     model_s: float = 30.0
+    profile_mock: bool = False
+    analyze_folder: Path | None = None
+    scan_wait_s: float = 120.0
+    job_lease_s: float = 15.0
     database_pool: int = 20
     threads: int = 40
     debug: bool = False
@@ -189,6 +197,7 @@ _OLD = {
     "CHECK_IMAGE_TASKS": "check_image_tasks",
     "MODEL_PATH": "model_path",
     "DATABASE_URL": "database",
+    "RETIDERM_PROFILE_MOCK": "profile_mock",
     "AWS_REGION": "aws_region",
     "GCS_ACCESS_KEY_ID": "gcs_access_key",
     "GCS_SECRET_ACCESS_KEY": "gcs_secret_key",
@@ -214,6 +223,10 @@ _KINDS: dict[str, Any] = {
     "requests_per_minute": int,
     "request_s": float,
     "model_s": float,
+    "profile_mock": _switch,
+    "analyze_folder": Path,
+    "scan_wait_s": float,
+    "job_lease_s": float,
     "database_pool": int,
     "threads": int,
     "debug": _switch,
@@ -228,6 +241,8 @@ _POSITIVE = (
     "requests_per_minute",
     "request_s",
     "model_s",
+    "scan_wait_s",
+    "job_lease_s",
     "database_pool",
     "threads",
 )
