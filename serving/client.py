@@ -13,6 +13,8 @@ import numpy as np
 
 from data.errors import Overloaded, RequestError, ServingError
 from serving.blobs import pack, unpack
+from serving.features.columns import Features
+from serving.features.columns import read as read_features
 
 _TYPES = {"FP32": np.float32, "BOOL": np.bool_, "INT64": np.int64, "UINT8": np.uint8}
 
@@ -51,6 +53,13 @@ class Reply:
         """The i-th image's overlay; empty where there is none."""
         blobs = self.outputs.get("overlay")
         return bytes(blobs[i]) if blobs else b""
+
+    def features(self, i: int = 0) -> Features | None:
+        """What was said of the i-th image beside the answer; None where that wasn't asked for.
+
+        ``parameters["features_unavailable"]`` says why the model can't tell some of it.
+        """
+        return read_features(self.outputs, i)
 
     def _document(self, i: int, classes: dict[str, list[str]]) -> dict[str, Any]:
         error = self.outputs["error"][i]
@@ -92,7 +101,15 @@ class Reply:
         }
 
 
-def ask(url: str, task: str, images: Sequence[bytes], *, explain: str = "", timeout_s: float = 60.0) -> Reply:
+def ask(
+    url: str,
+    task: str,
+    images: Sequence[bytes],
+    *,
+    explain: str = "",
+    features: bool = False,
+    timeout_s: float = 60.0,
+) -> Reply:
     """Have images answered by the server at ``url`` (``http://127.0.0.1:8080``).
 
     Raises:
@@ -102,7 +119,7 @@ def ask(url: str, task: str, images: Sequence[bytes], *, explain: str = "", time
     """
     import httpx
 
-    body, length = encode(images, explain=explain)
+    body, length = encode(images, explain=explain, features=features)
     headers = {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(length),
@@ -121,9 +138,10 @@ def ask(url: str, task: str, images: Sequence[bytes], *, explain: str = "", time
     return decode(response.content, int(response.headers["inference-header-content-length"]))
 
 
-def encode(images: Sequence[bytes], *, explain: str = "") -> tuple[bytes, int]:
+def encode(images: Sequence[bytes], *, explain: str = "", features: bool = False) -> tuple[bytes, int]:
     """A binary V2 request: its body, and the length of the JSON part for the header."""
     raw = pack(images)
+    asked = {**({"explain": explain} if explain else {}), **({"features": True} if features else {})}
     document = {
         "inputs": [
             {
@@ -133,7 +151,7 @@ def encode(images: Sequence[bytes], *, explain: str = "") -> tuple[bytes, int]:
                 "parameters": {"binary_data_size": len(raw)},
             }
         ],
-        "parameters": {"binary_data_output": True, **({"explain": explain} if explain else {})},
+        "parameters": {"binary_data_output": True, **asked},
     }
     head = json.dumps(document).encode()
     return head + raw, len(head)

@@ -173,6 +173,13 @@ def with_heads(bundle: Bundle, path: Path, **changes: Any) -> Bundle:
     return write_bundle(path, dataclasses.replace(bundle.card, heads=heads), files)
 
 
+def with_reference(bundle: Bundle, path: Path, **arrays: np.ndarray) -> Bundle:
+    """A copy of a bundle of any kind whose ``reference.npz`` holds these arrays alone, at ``path``."""
+    files: dict[str, Path | bytes] = {name: bundle.path(name) for name in bundle.card.files}
+    files[REFERENCE] = _npz(**arrays)
+    return write_bundle(path, bundle.card, files)
+
+
 def _heads(task: str, heads: Mapping[str, Sequence[str]] | Sequence[HeadCard] | None) -> tuple[HeadCard, ...]:
     if heads is None:
         heads = HEADS.get(task, {"head": ("no", "yes")})

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from data.placement import Placement
 from serving.core.bundle import Bundle, Card
+from serving.features.columns import EMBEDDING, UNUSUAL
+from serving.features.unusual import Embedded, Sight
 from serving.source import Served
 
 
@@ -80,10 +82,19 @@ class Batch(Protocol):
     """What a model says about N images."""
 
     def put(self, sink: Sink) -> None:
-        """As the predictor's tensors, whose names and types ``Form.tensor_types`` lists."""
+        """As the predictor's tensors, whose names and types ``Form.tensor_types`` lists.
+
+        With features asked for also ``embedding`` and ``unusual``, where the model gives an embedding.
+        """
 
     def results(self) -> tuple[Result, ...]:
         """One result an image, as ``Form.read`` makes them of the tensors."""
+
+
+def put_embedded(sink: Sink, embedded: Embedded) -> None:
+    """Put a batch's embeddings as the predictor's tensors; the same for every kind."""
+    sink.array(EMBEDDING, embedded.embedding)
+    sink.array(UNUSUAL, embedded.unusual)
 
 
 class Engine(Protocol):
@@ -108,8 +119,14 @@ class Engine(Protocol):
     def describe(self) -> dict[str, Any]:
         """What runs it, for the metadata."""
 
-    def answer(self, images: NDArray[np.uint8], *, explain: bool = False) -> Batch:
+    @property
+    def sight(self) -> Sight:
+        """What it can say of an embedding."""
+
+    def answer(self, images: NDArray[np.uint8], *, explain: bool = False, features: bool = False) -> Batch:
         """Answer preprocessed images, uint8 [N, H, W, 3]; with ``explain`` maps too, where there are any.
+
+        With ``features`` also embeddings and how unusual they are, where the model gives any.
 
         Raises:
             RequestError: the images have another shape or type.
@@ -148,3 +165,6 @@ class Kind(Protocol):
 
     def explanation(self, card: Card) -> Explanation:
         """What a model can show."""
+
+    def embedding(self, card: Card) -> int | None:
+        """How many numbers an image's embedding has; None where the model gives none."""

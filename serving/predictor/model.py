@@ -20,6 +20,8 @@ from serving.metrics import REQUESTS, step
 class PredictorModel(Model):  # type: ignore[misc]
     """Answers ``image`` UINT8 [N, H, W, 3] with its kind's tensors, and maps when ``explain`` is true.
 
+    With ``features`` true also ``embedding`` and ``unusual``; ``features_unavailable`` says why not both.
+
     ``docs/serving.md`` lists the outputs of each kind.
     """
 
@@ -68,12 +70,16 @@ class PredictorModel(Model):  # type: ignore[misc]
                 "A predictor takes V2 requests with preprocessed pixels.",
                 hint="Send image files to the transformer.",
             )
-        images, explain = self._read(payload)
+        images, explain, features = self._read(payload)
         with self._gate.enter():
-            outputs = await self._workers.run(self._answer, images, explain)
-        return outputs.respond(payload, version=self.version, parameters=self._parameters)
+            outputs = await self._workers.run(self._answer, images, explain, features)
+        said = self._parameters
+        unavailable = self._engine.sight.unavailable
+        if features and unavailable is not None:
+            said = {**said, "features_unavailable": unavailable}
+        return outputs.respond(payload, version=self.version, parameters=said)
 
-    def _read(self, request: InferRequest) -> tuple[NDArray[np.uint8], bool]:
+    def _read(self, request: InferRequest) -> tuple[NDArray[np.uint8], bool, bool]:
         given = parameters(request)
         digest = given.get("preprocessing_digest")
         if digest != self._engine.card.preprocessing_digest:
@@ -82,20 +88,21 @@ class PredictorModel(Model):  # type: ignore[misc]
                 f"{self._engine.card.preprocessing_digest}, not as {digest}.",
                 hint="Preprocess as its card says, and send that digest as `preprocessing_digest`.",
             )
-        explain = given.get("explain", False)
-        if not isinstance(explain, bool):
-            raise RequestError("A predictor's `explain` is true or false.")
+        asked = [given.get(name, False) for name in ("explain", "features")]
+        if not all(isinstance(value, bool) for value in asked):
+            raise RequestError("A predictor's `explain` and `features` are true or false.")
+        explain, features = asked
         height, width = self._engine.card.input.size
         images = read_uint8(only_input(request, "image", "UINT8", f"[N, {height}, {width}, 3]"))
         if images.ndim != 4 or images.shape[1:] != (height, width, 3) or not len(images):
             raise RequestError(f"The input 'image' is [N, {height}, {width}, 3], not {list(images.shape)}.")
         if len(images) > self._max_batch:
             raise TooLarge(f"{len(images)} images are over the limit of {self._max_batch} a request.")
-        return images, explain
+        return images, explain, features
 
-    def _answer(self, images: NDArray[np.uint8], explain: bool) -> Outputs:
+    def _answer(self, images: NDArray[np.uint8], explain: bool, features: bool) -> Outputs:
         with step(self.name, "inference"):
-            batch = self._engine.answer(images, explain=explain)
+            batch = self._engine.answer(images, explain=explain, features=features)
         outputs = Outputs()
         batch.put(outputs)
         return outputs

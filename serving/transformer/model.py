@@ -21,6 +21,7 @@ from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import from_base64
 from serving.metrics import CLASSES, REQUESTS, UNCERTAIN, VERDICTS, step
 from serving.preparing import Ready, Recipe
+from serving.transformer.observed import Observed, observe
 from serving.transformer.outputs import response_parameters, tensors
 from serving.transformer.questions import Question, from_v1, from_v2
 from serving.transformer.upstream import PredictorClient, Upstream
@@ -41,6 +42,16 @@ class Shared:
     limits: DecodeLimits
     max_batch: int
     look: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A question's answers, how they look, how the images were prepared, and what was seen of them."""
+
+    images: list[ImageAnswer]
+    form: Form
+    recipe: Recipe
+    features: Observed | None
 
 
 class TransformerModel(Model):  # type: ignore[misc]
@@ -107,25 +118,27 @@ class TransformerModel(Model):  # type: ignore[misc]
                     if wire == "v1"
                     else from_v2(payload, max_batch=most)
                 )
-                answers, form, recipe = await self._answer(question)
+                answered = await self._answer(question)
         except Exception as error:
             REQUESTS.labels(self.name, wire, getattr(error, "code", "internal")).inc()
             raise
         REQUESTS.labels(self.name, wire, "ok").inc()
+        answers, recipe = answered.images, answered.recipe
         self._count(answers)
         if wire == "v1":
             return {"predictions": [answer.to_dict() for answer in answers]}
         mode = question.explain[0]
         shown = recipe.explanation
-        outputs = tensors(answers, form, explain=mode, map_shape=shown.map_shape)
+        form, seen = answered.form, answered.features
+        outputs = tensors(answers, form, explain=mode, map_shape=shown.map_shape, features=seen)
         model = answers[0].model
         return outputs.respond(
             payload,
             version=model.version,
-            parameters=response_parameters(model, form, shown.unavailable if mode else None),
+            parameters=response_parameters(model, form, shown.unavailable if mode else None, seen),
         )
 
-    async def _answer(self, question: Question) -> tuple[list[ImageAnswer], Form, Recipe]:
+    async def _answer(self, question: Question) -> _Answered:
         recipe, ready, upstream = await self._ask_until_matched(question)
         form = recipe.form
         model = self._identity(recipe)
@@ -133,7 +146,11 @@ class TransformerModel(Model):  # type: ignore[misc]
         if upstream is not None:
             model, form, results = upstream.model, upstream.form, upstream.images
         answers = await self._explained(question, recipe, ready, results, model)
-        return answers, form, recipe
+        seen = None
+        if question.features:
+            with step(self.name, "features"):
+                seen = await self._shared.workers.run(observe, recipe, ready, upstream)
+        return _Answered(answers, form, recipe, seen)
 
     async def _ask_until_matched(
         self, question: Question
@@ -167,7 +184,11 @@ class TransformerModel(Model):  # type: ignore[misc]
         explain = any(question.explain) and recipe.explanation.map_shape is not None
         with step(self.name, "predictor"):
             upstream = await shared.client().infer(
-                self.name, np.stack(pixels), recipe.preprocessing.digest, explain=explain
+                self.name,
+                np.stack(pixels),
+                recipe.preprocessing.digest,
+                explain=explain,
+                features=question.features,
             )
         self._proved = upstream.model
         return prepared, upstream

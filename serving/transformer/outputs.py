@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.answer import ImageAnswer
+from serving.features.columns import write as write_features
 from serving.identity import ModelInfo
 from serving.kinds.base import Form
 from serving.kserve_ext.tensors import Outputs
+from serving.transformer.observed import Observed
 
 
 def tensors(
@@ -19,11 +21,12 @@ def tensors(
     *,
     explain: str,
     map_shape: tuple[int, int] | None,
+    features: Observed | None = None,
 ) -> Outputs:
     """The outputs of S5, and two of ours: ``reasons`` (a JSON list) and ``error`` (a JSON object or "").
 
     ``map_shape`` is (h, w) of the model's maps, None for a model without them. A model with several heads
-    gives ``<head>.map`` beside ``map``, which is the first head's.
+    gives ``<head>.map`` beside ``map``, which is the first head's. ``features`` where they were asked for.
     """
     outputs = Outputs()
     outputs.texts("verdict", [a.verdict.verdict if a.verdict else "" for a in answers])
@@ -40,14 +43,20 @@ def tensors(
         maps = [{} if a.map is None or a.result is None else a.result.maps() for a in answers]
         for head in dict.fromkeys(name for found in maps for name in found):
             outputs.array(f"{head}.map", np.stack([found.get(head, nothing) for found in maps]))
+    if features is not None:
+        write_features(outputs, features.images, features.dim)
     return outputs
 
 
-def response_parameters(model: ModelInfo, form: Form, unexplained: str | None) -> dict[str, str]:
+def response_parameters(
+    model: ModelInfo, form: Form, unexplained: str | None, features: Observed | None = None
+) -> dict[str, str]:
     """Who answered and what the columns mean."""
     found = {**model.parameters(), **form.parameters()}
     if unexplained is not None:
         found["explanation_unavailable"] = unexplained
+    if features is not None and features.unavailable is not None:
+        found["features_unavailable"] = features.unavailable
     return found
 
 

@@ -21,10 +21,14 @@ _WORDS: dict[Any, Explain] = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Encoded images, as bytes or still as base64 text, and for each which explanation is wanted."""
+    """Encoded images, as bytes or still as base64 text, and for each which explanation is wanted.
+
+    ``features``: what ``serving.features`` says of an image is wanted too (V2 alone has it).
+    """
 
     images: tuple[bytes | str, ...]
     explain: tuple[Explain, ...]
+    features: bool = False
 
 
 def from_v1(payload: Any, *, explain: bool, max_batch: int) -> Question:
@@ -60,15 +64,25 @@ def from_v1(payload: Any, *, explain: bool, max_batch: int) -> Question:
 
 
 def from_v2(request: InferRequest, *, max_batch: int) -> Question:
-    """One input ``image`` BYTES [N] and the parameter ``explain``.
+    """One input ``image`` BYTES [N], and the parameters ``explain`` and ``features``.
 
     Raises:
         TooLarge: there are more than ``max_batch`` images.
         RequestError: the input or the parameter is another.
     """
     images = read_blobs(only_input(request, "image", "BYTES", "[N]"), max_batch)
-    mode = _explain(parameters(request).get("explain"), "parameters.explain")
-    return Question(tuple(images), (mode,) * len(images))
+    given = parameters(request)
+    mode = _explain(given.get("explain"), "parameters.explain")
+    return Question(tuple(images), (mode,) * len(images), _features(given.get("features")))
+
+
+def _features(value: Any) -> bool:
+    word = value.lower() if isinstance(value, str) else value
+    if word in (None, "", "false") or word is False:
+        return False
+    if word == "true" or word is True:
+        return True
+    raise RequestError(f"parameters.features is true or false, not {str(value)[:40]!r}.")
 
 
 def _explain(value: Any, where: str) -> Explain:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from data.errors import ServingError
 from serving.blobs import unpack
+from serving.features.columns import EMBEDDING, UNUSUAL
+from serving.features.unusual import Embedded
 from serving.identity import ModelInfo
 from serving.kinds import CLASSIFICATION, kind_of
 from serving.kinds.base import Form, Result
@@ -34,11 +36,17 @@ _AWAY = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What the predictor answered: who it is, how its answers look, and one for each image."""
+    """What the predictor answered: who it is, how its answers look, and one for each image.
+
+    ``embedded`` is there when features were asked for and the model gives an embedding; ``unavailable`` says
+    which of them it can't give, and why.
+    """
 
     model: ModelInfo
     form: Form
     images: tuple[Result, ...]
+    embedded: Embedded | None = None
+    unavailable: str | None = None
 
 
 class PredictorClient:
@@ -61,7 +69,13 @@ class PredictorClient:
         self._timeout_s = timeout_s
 
     async def infer(
-        self, task: str, pixels: NDArray[np.uint8], preprocessing_digest: str, *, explain: bool
+        self,
+        task: str,
+        pixels: NDArray[np.uint8],
+        preprocessing_digest: str,
+        *,
+        explain: bool,
+        features: bool = False,
     ) -> Upstream:
         """Have uint8 [N, H, W, 3] answered.
 
@@ -77,6 +91,8 @@ class PredictorClient:
                 "explain": InferParameter(bool_param=explain),
             },
         )
+        if features:
+            request.parameters["features"].CopyFrom(InferParameter(bool_param=True))
         request.inputs.add(name="image", datatype="UINT8", shape=pixels.shape)
         request.raw_input_contents.append(pixels.tobytes())
         try:
@@ -118,7 +134,9 @@ def _read(response: ModelInferResponse) -> Upstream:
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
     form = kind_of(given.get("kind", CLASSIFICATION)).form_of_response(given)
-    return Upstream(ModelInfo.of_parameters(given), form, form.read(tensors))
+    embedded = Embedded(tensors[EMBEDDING], tensors[UNUSUAL]) if UNUSUAL in tensors else None
+    unavailable = given.get("features_unavailable")
+    return Upstream(ModelInfo.of_parameters(given), form, form.read(tensors), embedded, unavailable)
 
 
 def _tensor(output: Any, raw: bytes) -> Any:

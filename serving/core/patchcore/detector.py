@@ -27,12 +27,14 @@ class Scores:
     """What a memory says about N images.
 
     ``score`` float32 [N]; ``distances`` float32 [N, Ht, Wt], squared L2 to the nearest vector of the memory
-    (0 to 4); ``maps`` float32 [N, h, w], the same at the size of the model's input, where asked for.
+    (0 to 4); ``maps`` float32 [N, h, w], the same at the size of the model's input, and ``embedding`` float32
+    [N, D], the mean of each image's patches, where asked for.
     """
 
     score: NDArray[np.float32]
     distances: NDArray[np.float32]
     maps: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Scorer:
     extractor: Extractor
     index: Index
 
-    def score(self, images: NDArray[np.uint8], *, maps: bool = False) -> Scores:
+    def score(self, images: NDArray[np.uint8], *, maps: bool = False, embeddings: bool = False) -> Scores:
         """Score preprocessed images, uint8 [N, H, W, 3].
 
         Raises:
@@ -65,16 +67,19 @@ class Scorer:
                 f"The model takes uint8 [N, {height}, {width}, 3], not {images.dtype} {list(images.shape)}.",
                 hint="Preprocess the image as the card says: Preprocessing.from_dict(card.preprocessing).",
             )
-        parts = [
-            self.score_patches(self.extractor.embed(images[start : start + _CHUNK]), maps=maps)
-            for start in range(0, len(images), _CHUNK)
-        ]
+        parts, means = [], []
+        for start in range(0, len(images), _CHUNK):
+            patches = self.extractor.embed(images[start : start + _CHUNK])
+            parts.append(self.score_patches(patches, maps=maps))
+            if embeddings:
+                means.append(np.asarray(patches.mean(axis=(1, 2)), np.float32))
         if not parts:
             return Scores(np.zeros(0, np.float32), np.zeros((0, *self.settings.grid), np.float32))
         return Scores(
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.distances for part in parts]),
             np.concatenate([part.maps for part in parts if part.maps is not None]) if maps else None,
+            np.concatenate(means) if means else None,
         )
 
     def score_patches(self, patches: NDArray[np.float32], *, maps: bool = False) -> Scores:
@@ -124,9 +129,9 @@ class Detector:
         """The decision on one score."""
         return self.labels[int(float(score) >= self.threshold)]
 
-    def score(self, images: NDArray[np.uint8], *, maps: bool = False) -> Scores:
+    def score(self, images: NDArray[np.uint8], *, maps: bool = False, embeddings: bool = False) -> Scores:
         """As :meth:`Scorer.score`."""
-        return self.scorer.score(images, maps=maps)
+        return self.scorer.score(images, maps=maps, embeddings=embeddings)
 
     def regions(self, map_: NDArray[np.float32]) -> tuple[Region, ...]:
         """Where a map reaches the threshold, largest first, in pixels of the model's input."""

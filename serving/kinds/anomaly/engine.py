@@ -13,9 +13,10 @@ from data.errors import BundleError, RequestError
 from serving.core.bundle import Card
 from serving.core.patchcore.detector import Detector, open_detector
 from serving.core.runtimes import AUTO
+from serving.features.unusual import Embedded, Sight, sight_of
 from serving.kinds.anomaly.answers import AnomalyForm, AnomalyResult, Spot, regions_text
 from serving.kinds.anomaly.kind import KIND
-from serving.kinds.base import Sink
+from serving.kinds.base import Sink, put_embedded
 from serving.source import Served
 
 # The extractor is exported in one precision, and retiderm tune has nothing to choose.
@@ -27,6 +28,7 @@ class AnomalyBatch:
     """N images' answers. See ``serving.kinds.base.Batch``."""
 
     answers: tuple[AnomalyResult, ...]
+    embedded: Embedded | None = None
 
     def put(self, sink: Sink) -> None:
         """``anomaly.score``, ``.label``, ``.regions`` and, when explained, ``.map``: the distances."""
@@ -36,6 +38,8 @@ class AnomalyBatch:
         maps = [one.map for one in self.answers if one.map is not None]
         if maps:
             sink.array("anomaly.map", np.stack(maps))
+        if self.embedded is not None:
+            put_embedded(sink, self.embedded)
 
     def results(self) -> tuple[AnomalyResult, ...]:
         """One result an image."""
@@ -50,6 +54,7 @@ class AnomalyEngine:
     card: Card
     form: AnomalyForm
     detector: Detector
+    sight: Sight
 
     @property
     def precision(self) -> str:
@@ -60,14 +65,16 @@ class AnomalyEngine:
         """What runs the extractor, and what searches the memory."""
         return {"runtime": f"onnxruntime {version('onnxruntime')}", "index": self.detector.scorer.index.name}
 
-    def answer(self, images: NDArray[np.uint8], *, explain: bool = False) -> AnomalyBatch:
+    def answer(
+        self, images: NDArray[np.uint8], *, explain: bool = False, features: bool = False
+    ) -> AnomalyBatch:
         """Score preprocessed images, uint8 [N, H, W, 3].
 
         Raises:
             RequestError: the images have another shape or type, or there are none.
             ServingError: the model gave something that is not a number.
         """
-        scores = self.detector.score(images, maps=True)
+        scores = self.detector.score(images, maps=True, embeddings=features)
         if scores.maps is None:
             raise RequestError("There is no image to answer.")
         return AnomalyBatch(
@@ -80,7 +87,8 @@ class AnomalyEngine:
                     map=distances if explain else None,
                 )
                 for score, distances, full in zip(scores.score, scores.distances, scores.maps, strict=True)
-            )
+            ),
+            None if scores.embedding is None else self.sight.embedded(scores.embedding),
         )
 
     def _spots(self, full: NDArray[np.float32]) -> tuple[Spot, ...]:
@@ -99,4 +107,5 @@ def load_anomaly(served: Served, *, precision: str, threads: int | None) -> Anom
             hint=f"Approved: {PRECISION}.",
         )
     detector = open_detector(bundle, threads=threads)
-    return AnomalyEngine(served, bundle.card, KIND.form(bundle), detector)
+    sight = sight_of(bundle, KIND.embedding(bundle.card))
+    return AnomalyEngine(served, bundle.card, KIND.form(bundle), detector, sight)

@@ -51,6 +51,10 @@ class AnomalyKind:
         """The patches' own distances: nothing has to be derived for it."""
         return Explanation(_settings(card).grid, None, "distances")
 
+    def embedding(self, card: Card) -> int:
+        """The mean of an image's patches, as ``reference.npz`` has it."""
+        return _settings(card).dim
+
 
 def _settings(card: Card) -> Settings:
     return Settings.from_dict(card.extra.get(KEY))

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from serving.core.bundle import Card
 from serving.core.decisions import HeadDecision, decide
 from serving.core.runtimes import Runtime, open_runtime, tuned_table
-from serving.kinds.base import Sink
+from serving.features.unusual import Embedded, Sight, sight_of
+from serving.kinds.base import Sink, put_embedded
 from serving.kinds.classification.answers import HeadResult, HeadsForm, HeadsResult
+from serving.kinds.classification.kind import KIND
 from serving.source import Served
 
 # A larger batch is run in pieces, so that a batch's activations can't grow the process without end.
@@ -34,6 +36,7 @@ class HeadsBatch:
 
     card: Card
     heads: Mapping[str, HeadAnswer]
+    embedded: Embedded | None = None
 
     def put(self, sink: Sink) -> None:
         """``<head>.probabilities``, ``.label``, ``.uncertain``, ``.set`` and, when explained, ``.cam``."""
@@ -45,6 +48,8 @@ class HeadsBatch:
             sink.array(f"{head}.set", decision.set)
             if answer.cam is not None:
                 sink.array(f"{head}.cam", answer.cam)
+        if self.embedded is not None:
+            put_embedded(sink, self.embedded)
 
     def results(self) -> tuple[HeadsResult, ...]:
         """One result an image."""
@@ -59,13 +64,15 @@ class HeadsBatch:
 class ClassificationEngine:
     """A proved bundle. See ``serving.kinds.base.Engine``.
 
-    ``tuned`` is the table that ``retiderm tune`` measured for it on this kind of host, or None.
+    ``tuned`` is the table that ``retiderm tune`` measured for it on this kind of host, or None; ``sight`` is
+    what the bundle can say of an embedding.
     """
 
     served: Served
     card: Card
     runtime: Runtime
-    tuned: Mapping[str, Any] | None = None
+    tuned: Mapping[str, Any] | None
+    sight: Sight
 
     @property
     def precision(self) -> str:
@@ -81,7 +88,9 @@ class ClassificationEngine:
         """What runs the model, and what ran how fast when it was chosen."""
         return {"runtime": self.runtime.name, "tuned": self.tuned}
 
-    def answer(self, images: NDArray[np.uint8], *, explain: bool = False) -> HeadsBatch:
+    def answer(
+        self, images: NDArray[np.uint8], *, explain: bool = False, features: bool = False
+    ) -> HeadsBatch:
         """Answer preprocessed images, uint8 [N, H, W, 3].
 
         Raises:
@@ -89,7 +98,9 @@ class ClassificationEngine:
             ServingError: the model gave something that is not a number.
         """
         explain = explain and "cam" in self.card.outputs
-        names = ("logits", "cam") if explain else ("logits",)
+        features = features and "embedding" in self.card.outputs
+        # A runtime computes no more than it is asked for.
+        names = ("logits", *(["cam"] if explain else []), *(["embedding"] if features else []))
         parts = [
             self.runtime.run(images[i : i + _CHUNK], names) for i in range(0, max(1, len(images)), _CHUNK)
         ]
@@ -103,14 +114,18 @@ class ClassificationEngine:
             if cams is not None:
                 cam = cams[np.arange(len(cams)), part.start + decision.label].astype(np.float32, copy=False)
             answers[head.name] = HeadAnswer(decision, cam)
-        return HeadsBatch(self.card, answers)
+        if not features:
+            return HeadsBatch(self.card, answers)
+        embedding = np.concatenate([part["embedding"] for part in parts])
+        return HeadsBatch(self.card, answers, self.sight.embedded(embedding))
 
 
 def load_classifier(served: Served, *, precision: str, threads: int | None) -> ClassificationEngine:
     """See ``serving.engine.load_engine``."""
     bundle = served.open(verify=True)
     runtime = open_runtime(bundle, precision, threads)
-    return ClassificationEngine(served, bundle.card, runtime, tuned_table(bundle.digest))
+    sight = sight_of(bundle, KIND.embedding(bundle.card))
+    return ClassificationEngine(served, bundle.card, runtime, tuned_table(bundle.digest), sight)
 
 
 def _result(classes: tuple[str, ...], answer: HeadAnswer, i: int) -> HeadResult:

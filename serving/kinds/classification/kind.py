@@ -46,5 +46,10 @@ class ClassificationKind:
             return Explanation(None, card.explanation.reason or NO_EXPLANATION, card.explanation.method)
         return Explanation((shape[1], shape[2]), None, card.explanation.method)
 
+    def embedding(self, card: Card) -> int | None:
+        """The graph's pooled features. Every precision of a card has the same outputs."""
+        shape = card.outputs.get("embedding")
+        return None if shape is None else shape[0]
+
 
 KIND = ClassificationKind()

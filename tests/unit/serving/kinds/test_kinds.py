@@ -13,7 +13,9 @@ from data.errors import BundleError
 from serving.core.bundle import Bundle
 from serving.engine import load_engine
 from serving.kinds import kind_of
+from serving.kinds.anomaly.engine import AnomalyEngine
 from serving.kinds.base import Engine
+from serving.kinds.classification.engine import ClassificationEngine
 from serving.source import open_source
 from tests.anomaly_bundles import surface, tiny_anomaly_bundle, with_blot
 from tests.bundles import tiny_bundle
@@ -51,6 +53,35 @@ def test_tensors_read_back_are_the_offline_results(engine: Engine, explain: bool
         if one.map is not None and other.map is not None:
             assert np.array_equal(one.map, other.map)
             assert one.map.shape == kind.explanation(engine.card).map_shape
+
+
+def test_features_are_the_models_own_embedding_and_nothing_is_worked_out_unasked(engine: Engine) -> None:
+    without, sent, kind = Tensors(), Tensors(), kind_of(engine.card.kind)
+    engine.answer(IMAGES).put(without)
+    assert not {"embedding", "unusual"} & set(without)
+    batch = engine.answer(IMAGES, features=True)
+    batch.put(sent)
+    assert set(sent) == {*without, "embedding", "unusual"}
+    for name, values in without.items():
+        assert np.array_equal(sent[name], values)
+    assert sent["embedding"].shape == (3, kind.embedding(engine.card))
+    assert np.isfinite(sent["embedding"]).all()
+    # The tiny bundles keep no distances.
+    assert np.isnan(sent["unusual"]).all()
+    assert "no embeddings" in str(engine.sight.unavailable)
+
+
+def test_an_embedding_is_what_the_reference_keeps(engine: Engine) -> None:
+    golden = Bundle.open(engine.served.folder)
+    images, kept = golden.arrays("golden.npz")["images"], golden.arrays("reference.npz")["embedding_sample"]
+    batch, sent = engine.answer(images, features=True), Tensors()
+    batch.put(sent)
+    if isinstance(engine, ClassificationEngine):
+        assert sent["embedding"] == pytest.approx(kept.astype(np.float32), rel=1e-2, abs=1e-3)
+    else:
+        assert isinstance(engine, AnomalyEngine)
+        patches = engine.detector.scorer.extractor.embed(images)
+        assert np.allclose(sent["embedding"], patches.mean(axis=(1, 2)), atol=1e-6)
 
 
 def test_every_output_is_in_the_metadata(engine: Engine) -> None:

@@ -70,6 +70,25 @@ def test_v2_modes(value: Any, mode: str) -> None:
     assert from_v2(request, max_batch=3) == Question(("YQ==", "Yg=="), (mode, mode))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("value", "asked"),
+    [(True, True), ("true", True), ("True", True), (False, False), ("false", False), (None, False)],
+)
+def test_v2_features(value: Any, asked: bool) -> None:
+    given = {} if value is None else {"features": value}
+    request = InferRequest("m", [InferInput("image", [1], "BYTES", data=["YQ=="])], parameters=given)
+    assert from_v2(request, max_batch=3).features is asked
+
+
+@pytest.mark.parametrize("value", [1, 0, 1.0, "yes", "overlay"])
+def test_other_words_for_features_are_refused(value: Any) -> None:
+    request = InferRequest(
+        "m", [InferInput("image", [1], "BYTES", data=["YQ=="])], parameters={"features": value}
+    )
+    with pytest.raises(RequestError, match=r"parameters\.features is true or false"):
+        from_v2(request, max_batch=3)
+
+
 def test_the_limit_of_a_batch_comes_before_the_images() -> None:
     with pytest.raises(TooLarge, match="3 images are over the limit of 2"):
         from_v1({"instances": [None] * 3}, explain=False, max_batch=2)
