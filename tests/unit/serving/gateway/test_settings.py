@@ -53,6 +53,7 @@ def test_every_field_has_a_name_of_ours() -> None:
     samples |= {
         "open_access_anywhere": "yes",
         "debug": "on",
+        "profile_mock": "on",
         "s3_encryption": "AES256",
         "conf_threshold": "1",
     }
