@@ -114,6 +114,7 @@ _STATUS = {
     "wrong_type": 415,
     "too_many_requests": 429,
     "model_failed": 502,
+    "serving": 502,
     "model_away": 503,
     "overloaded": 503,
     "store": 503,
@@ -159,6 +160,11 @@ def own_shape(wire: Wire, request_id: str) -> dict[str, Any]:
     if wire.details:
         error["details"] = list(wire.details)
     return {"error": {**error, "request_id": request_id}}
+
+
+def trace_shape(wire: Wire, request_id: str) -> dict[str, Any]:
+    """``{"error": …, "trace": …}``: S4's; the trace is the request's id, under which the log has more."""
+    return {"error": f"{wire.message} {wire.hint}" if wire.hint else wire.message, "trace": request_id}
 
 
 def respond(wire: Wire, shape: Shape, request_id: str) -> JSONResponse:

@@ -25,6 +25,7 @@ from serving.metrics import BUCKETS
 _LOG = logging.getLogger("retiderm.gateway.access")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLACES = 256
+_LIMIT = "retiderm.limit"
 
 REQUESTS = Counter("retiderm_gateway_requests", "Answers by route and status", ["system", "route", "status"])
 SECONDS = Histogram("retiderm_gateway_seconds", "Time to an answer", ["system", "route"], buckets=BUCKETS)
@@ -74,7 +75,8 @@ class Front:
         try:
             if self._in_flight > _PLACES:
                 raise Overloaded("The gateway has no place now.")
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds) as limit:
+                scope[_LIMIT] = limit
                 await self._app(scope, receive, watched)
         except Exception as error:
             shown = Unanswered("The work took too long.") if isinstance(error, TimeoutError) else error
@@ -84,6 +86,13 @@ class Front:
             self._in_flight -= 1
             IN_FLIGHT.set(self._in_flight)
             _note(scope, status, time.perf_counter() - started, request_id)
+
+
+def take_time(scope: Scope) -> None:
+    """Let a request take as long as it does: its route ends it by limits of its own."""
+    limit = scope.get(_LIMIT)
+    if isinstance(limit, asyncio.Timeout):
+        limit.reschedule(None)
 
 
 def _request_id(scope: Scope) -> str:

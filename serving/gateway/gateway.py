@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from data.errors import UsageError
 from data.image import DecodeLimits
+from data.provenance import versions
 from serving.gateway.access import Gate
 from serving.gateway.blobs import BlobStore
 from serving.gateway.jobs import Jobs
@@ -21,9 +21,22 @@ from serving.gateway.settings import Settings
 from serving.gateway.store import unscoped
 from serving.gateway.store.engine import Store
 
-VERSION = version("retiderm")
+#: Of this program. In an image that only holds its folders, nobody can say.
+VERSION = versions("retiderm").get("retiderm", "unknown")
 _T = TypeVar("_T")
 _LOG = logging.getLogger("retiderm.gateway")
+
+
+class Part(Protocol):
+    """Something that a system brings along, opened after the gateway's own and closed before it."""
+
+    async def start(self) -> None:
+        """Open it, on the application's event loop."""
+        ...
+
+    async def stop(self) -> None:
+        """Close it."""
+        ...
 
 
 class Gateway:
@@ -44,6 +57,7 @@ class Gateway:
         self.limiter = Limiter(settings.requests_per_minute)
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.jobs = Jobs(self)
+        self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
         self._models: Models | None = None
 
@@ -65,10 +79,14 @@ class Gateway:
         for tenant in await self.run(unscoped.all_tenants, self.store):
             for report in await self.run(self.eraser.resume, tenant.id):
                 _LOG.info("the erasure %s goes on: finished %s", report.erasure_id, report.finished)
+        for part in self.parts.values():
+            await part.start()
 
     async def stop(self) -> None:
         """Let work end, then close everything."""
         await self.jobs.stop()
+        for part in reversed(self.parts.values()):
+            await part.stop()
         if self._models is not None:
             await self._models.close()
         await asyncio.to_thread(self._threads.shutdown, wait=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from serving.gateway.errors import detail_shape, own_shape
+from serving.gateway.errors import detail_shape, own_shape, trace_shape
 
 
 class Place(BaseModel):
@@ -44,7 +44,14 @@ class Own(BaseModel):
     error: OwnError
 
 
-_MODELS: dict[Any, type[BaseModel]] = {detail_shape: Detail, own_shape: Own}
+class Trace(BaseModel):
+    """An error as S4 says it: a message, and a reference to the log."""
+
+    error: str
+    trace: str
+
+
+_MODELS: dict[Any, type[BaseModel]] = {detail_shape: Detail, own_shape: Own, trace_shape: Trace}
 _WORDS = {
     400: "The request, or its image, can't be used.",
     401: "No token, or none that is good.",

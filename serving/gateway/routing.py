@@ -6,7 +6,7 @@ none is forgotten. The order is: token, rate, body, handler; a body is read only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -20,7 +20,9 @@ from serving.gateway.access.roles import Role
 from serving.gateway.body import read_body
 from serving.gateway.door import Door
 from serving.gateway.errors import Shape, Wire, detail_shape, respond, wire_of
+from serving.gateway.front import take_time
 from serving.gateway.openapi import usual
+from serving.patchcore.body import drain
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
@@ -70,7 +72,9 @@ class System:
     - ``translate``: a system's own words or status for an error; None keeps the usual ones.
     - ``build``: makes its routes, with paths as its contract has them.
     - ``tasks``: the models that it needs, for its readiness.
-    - ``limits_itself``: the routes read their own bodies (S4's, which are streamed to files).
+    - ``limits_itself``: the routes read their own bodies, and have times of their own (S4's, which are
+      streamed to files and worked on for an hour).
+    - ``ready``: whether it answers, where that isn't about ``tasks``.
     """
 
     name: str
@@ -82,6 +86,8 @@ class System:
     refusal: str | None = None
     shape: Shape = detail_shape
     translate: Callable[[Exception, Wire], Wire | None] | None = None
+    limits_itself: bool = False
+    ready: Callable[[Gateway], Awaitable[bool]] | None = None
 
     def answer(self, error: Exception, request: Request) -> Response:
         """The error as this system's clients read it."""
@@ -123,10 +129,15 @@ class SystemRoute(APIRoute):
                 if not access.public:
                     identity = await door.open(request, access.roles)
                     request.state.identity = identity
-                if request.method in _WITH_BODY:
+                if system.limits_itself:
+                    take_time(request.scope)
+                elif request.method in _WITH_BODY:
                     await read_body(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
                 return await inner(request)
             except Exception as error:
+                if system.limits_itself:
+                    # What is sent still would be cut off, and the answer with it.
+                    await drain(request)
                 return system.answer(error, request)
 
         return handle

@@ -6,14 +6,14 @@ from typing import Any
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
-_MAYBE = {"type": "number", "nullable": True}
+_MAYBE = {"type": ["number", "null"]}
 _PAIR = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
 _NUMBERS = {"type": "array", "items": _NUMBER}
 _FILE = {"type": "string", "format": "binary"}
 _WHERE = {
     "role_id": {**_TEXT, "example": "Master1", "description": "Path-safe: letters, digits, '.', '_', '-'."},
     "roi_id": {**_TEXT, "example": "Pattern"},
-    "mm_per_px": {**_NUMBER, "exclusiveMinimum": True, "minimum": 0, "example": 0.2},
+    "mm_per_px": {**_NUMBER, "exclusiveMinimum": 0, "example": 0.2},
 }
 _ERROR = {
     "description": "Any error: a message, and a reference to the log (the stack trace when debugging).",
@@ -94,7 +94,7 @@ CALIBRATE = _route(
                 {
                     **_WHERE,
                     "ok_scores": {**_NUMBERS, "minItems": 1},
-                    "ng_scores": {**_NUMBERS, "nullable": True},
+                    "ng_scores": {**_NUMBERS, "type": ["array", "null"]},
                     "area_mm2_thr": {**_NUMBER, "default": 1.0},
                     "score_percentile": {**_NUMBER, "default": 99},
                 },

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,14 @@ class Service:
             )
         extractor.embed(np.zeros((1, *card.input_size, 3), np.uint8))
         return cls(settings, extractor, device)
+
+    def over(self, models_dir: Path) -> Service:
+        """The same extractor, threads and places, over another folder of memories. Closed with this one."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, models_dir=models_dir)
+        other._regions = Regions(models_dir, self.extractor.card, self.settings.limits)
+        other._fitting = Locks()
+        return other
 
     def close(self) -> None:
         """Finish what runs."""

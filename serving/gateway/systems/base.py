@@ -73,6 +73,8 @@ async def _store_ready(gateway: Gateway) -> bool:
 
 
 async def _ready(gateway: Gateway, system: System) -> bool:
+    if system.ready is not None:
+        return await system.ready(gateway)
     return all(await asyncio.gather(*(gateway.models.ready(task) for task in system.tasks(gateway))))
 
 
