@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.s4_server import S4Server
+from tests.gateway_live import live_models
+from tests.integration.serving.harness import Servers
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,10 @@ def s4_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S4Server]:
     }
     with S4Server(tmp_path_factory.mktemp("s4-small"), limits).running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gateway_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A predictor and a transformer with every task of S0 to S3, for gateways that only ask."""
+    with live_models(tmp_path_factory.mktemp("models")) as servers:
+        yield servers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from sqlalchemy import func, select
@@ -72,6 +72,12 @@ def add(
 def get(scope: Scope, image_id: str) -> Image:
     """An image's row; ``NotFound`` where there is none."""
     return one(scope, Image, image_id, "Image")
+
+
+def by_id(scope: Scope, image_ids: Iterable[str]) -> dict[str, Image]:
+    """The images of these ids, by id; what isn't there is left out. At most a thousand at once."""
+    asked = sorted(set(image_ids))[:1000]
+    return {row.id: row for row in scope.session.scalars(own(scope, Image).where(Image.id.in_(asked)))}
 
 
 def of_case(scope: Scope, case_key: str) -> list[Image]:
