@@ -126,9 +126,10 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--override overrides.txt --custom-compile-command 'make lock' pyproject.toml
 
 .PHONY: lock
-lock: setup ## Resolve the dependencies anew: both lock files
+lock: setup ## Resolve the dependencies anew: all three lock files
 	@$(BIN)/$(COMPILE) --extra dev $(ARGS) -o requirements.lock
 	@$(BIN)/$(COMPILE) --extra serving -c requirements.lock -o serving.lock
+	@$(BIN)/$(COMPILE) --extra gateway -c requirements.lock -o gateway.lock
 
 .PHONY: clean
 clean: ## Remove caches and build leftovers; keep .venv and var

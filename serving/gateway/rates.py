@@ -1,4 +1,4 @@
-"""How often a client may ask, and how often an address may be wrong about a token.
+"""How often a client may ask, and how often an address may be wrong about its token.
 
 Counted in this process: several gateways allow as many times more between them.
 """
@@ -14,8 +14,6 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from serving.gateway.errors import TooManyRequests
 
-_WRONG_PER_MINUTE = 60
-
 
 class Limiter:
     """The counts of one gateway."""
@@ -23,7 +21,6 @@ class Limiter:
     def __init__(self, requests_per_minute: int) -> None:
         self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._most = RateLimitItemPerMinute(requests_per_minute)
-        self._wrong = RateLimitItemPerMinute(_WRONG_PER_MINUTE)
 
     def count(self, client: str) -> None:
         """Count a request. ``TooManyRequests`` where it is one too many."""
@@ -35,8 +32,8 @@ class Limiter:
 
         Good tokens from there are let in all the same: behind a proxy everybody has one address.
         """
-        if not self._windows.hit(self._wrong, "wrong", address):
-            raise self._refusal(self._wrong, "wrong", address)
+        if not self._windows.hit(self._most, "wrong", address):
+            raise self._refusal(self._most, "wrong", address)
 
     def _refusal(self, item: RateLimitItemPerMinute, kind: str, client: str) -> TooManyRequests:
         stats = self._windows.get_window_stats(item, kind, client)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-IMAGES = ("serving", "pipelines")
+IMAGES = ("serving", "gateway", "pipelines")
 
 
 @dataclass
@@ -118,10 +118,11 @@ def test_last_stage_is_lean_and_unprivileged(image: list[Stage]) -> None:
     assert len(final.all("CMD")) == 1
 
 
-def test_the_serving_image_takes_the_serving_lock_and_no_training_code(repository: Path) -> None:
-    stages = parse(repository / "manifests" / "docker" / "serving.Dockerfile")
+@pytest.mark.parametrize("name", ["serving", "gateway"])
+def test_an_image_that_answers_takes_its_own_lock_and_no_training_code(name: str, repository: Path) -> None:
+    stages = parse(repository / "manifests" / "docker" / f"{name}.Dockerfile")
     copied = {source for stage in stages for c in stage.all("COPY") for source in shlex.split(c)[:-1]}
-    assert "serving.lock" in copied
+    assert f"{name}.lock" in copied
     assert not copied & {"requirements.lock", "training", "components", "pipelines"}
 
 
@@ -130,31 +131,47 @@ def test_user_matches_the_manifests(image: list[Stage], documents: list[dict[str
     assert set(re.findall(r"'runAsUser': (\d+)", text)) == {image[-1].all("USER")[0].split(":")[0]}
 
 
-@pytest.mark.parametrize("module", ["serving.predictor", "serving.transformer"])
-def test_entry_points_start_with_only_what_the_image_holds(
-    module: str, repository: Path, tmp_path: Path
-) -> None:
-    # The copied folders alone, from another working folder, with torch and its like refused.
-    guard = tmp_path / "sitecustomize.py"
-    guard.write_text(
+REFUSED = {"torch", "torchvision", "timm", "kfp", "mlflow", "training", "components", "pipelines", "scipy"}
+
+
+def run_as_image(repository: Path, folder: Path, words: list[str], refused: set[str]) -> str:
+    """Run Python with the copied folders alone, from another folder, with torch and its like refused."""
+    (folder / "sitecustomize.py").write_text(
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in {'torch', 'torchvision', 'timm', 'kfp', 'mlflow', 'training',\n"
-        "                                      'components', 'pipelines', 'scipy', 'great_expectations'}:\n"
-        "            raise ModuleNotFoundError(f'{name} is not in the serving image')\n"
+        f"        if name.partition('.')[0] in {refused!r}:\n"
+        "            raise ModuleNotFoundError(f'{name} is not in the image')\n"
         "sys.meta_path.insert(0, Refuse())\n"
     )
-    for folder in ("data", "serving"):
-        (tmp_path / folder).symlink_to(repository / folder)
+    for name in ("data", "serving"):
+        (folder / name).symlink_to(repository / name)
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        [sys.executable, *words],
+        cwd=folder,
+        env={
+            "PYTHONPATH": str(folder),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "RETIDERM_HOME": str(folder / "home"),
+        },
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "--http_port" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", ["serving.predictor", "serving.transformer"])
+def test_entry_points_start_with_only_what_the_image_holds(
+    module: str, repository: Path, tmp_path: Path
+) -> None:
+    assert "--http_port" in run_as_image(repository, tmp_path, ["-m", module, "--help"], REFUSED)
+
+
+def test_the_gateway_is_made_with_only_what_its_image_holds(repository: Path, tmp_path: Path) -> None:
+    make = "from serving.gateway.app import create_app; print(len(create_app().routes))"
+    refused = {*REFUSED, "kserve", "grpc", "pandas", "openvino"}
+    assert int(run_as_image(repository, tmp_path, ["-c", make], refused)) > 20

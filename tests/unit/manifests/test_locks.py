@@ -1,4 +1,4 @@
-"""Both locks name a hash for every file, no host, and agree with each other."""
+"""The locks name a hash for every file, no host, and agree with each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def entries(lock: Path) -> dict[tuple[str, str], frozenset[str]]:
     return {key: frozenset(hashes) for key, hashes in found.items()}
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "serving.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "serving.lock", "gateway.lock"])
 def test_every_entry_has_hashes_and_nothing_names_a_host(name: str, repository: Path) -> None:
     text = (repository / name).read_text()
     packages = entries(repository / name)
@@ -40,24 +40,35 @@ def test_every_entry_has_hashes_and_nothing_names_a_host(name: str, repository: 
     assert not re.search(r"^\S+ @ ", text, re.MULTILINE)
 
 
-def test_the_serving_lock_is_cut_from_the_whole_one(repository: Path) -> None:
+@pytest.mark.parametrize("name", ["serving.lock", "gateway.lock"])
+def test_a_small_lock_is_cut_from_the_whole_one(name: str, repository: Path) -> None:
     whole = entries(repository / "requirements.lock")
-    serving = entries(repository / "serving.lock")
-    assert serving.keys() <= whole.keys(), sorted(serving.keys() - whole.keys())
-    for package, hashes in serving.items():
+    small = entries(repository / name)
+    assert small.keys() <= whole.keys(), sorted(small.keys() - whole.keys())
+    for package, hashes in small.items():
         assert hashes == whole[package], package
 
 
-def test_the_serving_lock_has_what_serves_and_nothing_that_trains(repository: Path) -> None:
-    names = {name for name, _ in entries(repository / "serving.lock")}
-    assert names >= {
-        "kserve",
-        "onnxruntime",
-        "opencv-python-headless",
-        "faiss-cpu",
-        "prometheus-client",
-        "typer",
-    }
+SERVES = {"kserve", "onnxruntime", "opencv-python-headless", "faiss-cpu", "prometheus-client", "typer"}
+ANSWERS = {
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "alembic",
+    "psycopg2-binary",
+    "boto3",
+    "dbos",
+    "limits",
+    "typer",
+}
+
+
+@pytest.mark.parametrize(("lock", "needed"), [("serving.lock", SERVES), ("gateway.lock", ANSWERS)])
+def test_a_small_lock_has_what_it_is_for_and_nothing_that_trains(
+    lock: str, needed: set[str], repository: Path
+) -> None:
+    names = {name for name, _ in entries(repository / lock)}
+    assert names >= needed
     assert not names & {
         "torch",
         "torchvision",
