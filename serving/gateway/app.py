@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -21,10 +21,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from data.errors import UsageError
+from serving.gateway import docs_page
 from serving.gateway.front import Front
 from serving.gateway.gateway import VERSION, Gateway
 from serving.gateway.once import HEADER as IDEMPOTENCY
-from serving.gateway.routing import SECURITY_SCHEMES, System
+from serving.gateway.openapi import finish
+from serving.gateway.routing import System
 from serving.gateway.settings import Settings
 from serving.gateway.systems import all_systems, base
 
@@ -68,6 +70,8 @@ def create_app(
         description="Retina and skin models over the REST that apps know. docs/gateway.md says more.",
         version=VERSION,
         lifespan=lifespan,
+        # docs_page.py has them, behind the same door as every other route.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         # A redirect would send a form again to an address with another meaning.
@@ -83,19 +87,19 @@ def create_app(
 
 def _include(app: FastAPI, gateway: Gateway, served: Mapping[str, System]) -> None:
     app.include_router(base.build(gateway, served))
+    app.include_router(docs_page.build(gateway, app))
     routers = {name: system.build(gateway) for name, system in served.items()}
     routes = {name: [r for r in router.routes if isinstance(r, APIRoute)] for name, router in routers.items()}
     paths = Counter(path for found in routes.values() for path in {route.path for route in found})
-    for name, router in routers.items():
+    for name in routers:
         shared = {route.path for route in routes[name] if paths[route.path] > 1}
-        for route in list(router.routes):
-            # In the document a route stands once, by its shorter address.
-            if isinstance(route, APIRoute) and route.path not in shared:
-                app.router.routes.append(route)
-        app.include_router(router, prefix=f"/{name}", include_in_schema=False)
-        for route in app.routes:
-            if isinstance(route, APIRoute) and route.path in {f"/{name}{path}" for path in shared}:
-                route.include_in_schema = True
+        by_prefix, by_both = APIRouter(), APIRouter()
+        for route in routes[name]:
+            (by_prefix if route.path in shared else by_both).routes.append(route)
+        # In the document a route stands once, by its shorter address.
+        app.router.routes.extend(by_both.routes)
+        app.include_router(by_prefix, prefix=f"/{name}")
+        app.include_router(by_both, prefix=f"/{name}", include_in_schema=False)
 
 
 def _catch(app: FastAPI, served: Mapping[str, System]) -> None:
@@ -138,6 +142,5 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
-        app.openapi_schema = document
+        app.openapi_schema = finish(document, {**app.state.systems, base.BASE.name: base.BASE})
     return app.openapi_schema

@@ -6,12 +6,15 @@ the others by :func:`errors`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from serving.gateway.errors import detail_shape, own_shape, trace_shape
+
+if TYPE_CHECKING:
+    from serving.gateway.routing import System
 
 
 class Place(BaseModel):
@@ -101,3 +104,38 @@ KEYED: dict[str, Any] = {
         }
     ]
 }
+
+
+_SCHEMES = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+_ID = {
+    "description": "The request's id, given by the client or made here; the log has it.",
+    "schema": {"type": "string"},
+}
+_AGAIN = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+_METHODS = ("get", "post", "put", "patch", "delete", "head")
+
+
+def finish(document: dict[str, Any], systems: Mapping[str, System]) -> dict[str, Any]:
+    """What no route says by itself: how to carry a token, headers of every answer, what the systems are."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for operations in document.get("paths", {}).values():
+        for operation in (operations[method] for method in _METHODS if method in operations):
+            for status, said in operation["responses"].items():
+                headers = said.setdefault("headers", {})
+                headers.setdefault("X-Request-ID", _ID)
+                if status in ("429", "503"):
+                    headers.setdefault("Retry-After", _AGAIN)
+    used = {
+        tag
+        for operations in document.get("paths", {}).values()
+        for operation in operations.values()
+        if isinstance(operation, dict)
+        for tag in operation.get("tags", ())
+    }
+    document["tags"] = [
+        {"name": name, "description": system.title} for name, system in systems.items() if name in used
+    ]
+    return document

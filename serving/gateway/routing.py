@@ -165,8 +165,3 @@ async def _identity(request: Request) -> Identity:
 Who = Annotated[Identity, Depends(_identity)]
 
 _SCHEMES = {"x-api-key": "apiKey", "authorization": "bearer"}
-#: What the OpenAPI document says of the two ways to carry a token.
-SECURITY_SCHEMES = {
-    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    "bearer": {"type": "http", "scheme": "bearer"},
-}
