@@ -105,16 +105,27 @@ class Live:
         self.process.kill()
 
     @contextlib.contextmanager
+    def settings(self) -> Iterator[Settings]:
+        """The process's settings, and its folders while they are used here."""
+        given = {
+            key: value for key, value in self.env.items() if key == "RETIDERM_HOME" or key.startswith("AWS_")
+        }
+        before = {key: os.environ.get(key) for key in given}
+        os.environ.update(given)
+        try:
+            yield Settings.from_env(self.env)
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    del os.environ[key]
+                else:
+                    os.environ[key] = value
+
+    @contextlib.contextmanager
     def scope(self, tenant: str = "default") -> Iterator[Scope]:
         """A transaction of the gateway's store, beside the running process."""
-        os.environ["RETIDERM_HOME"], before = self.env["RETIDERM_HOME"], os.environ.get("RETIDERM_HOME")
-        try:
-            store = Settings.from_env(self.env).open_store()
-        finally:
-            if before is None:
-                del os.environ["RETIDERM_HOME"]
-            else:
-                os.environ["RETIDERM_HOME"] = before
+        with self.settings() as settings:
+            store = settings.open_store()
         try:
             found = unscoped.ensure_tenant(store, tenant)
             with store.write(found.id, "test") as scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,17 @@ def tenant(store: Store) -> str:
 @pytest.fixture
 def other(store: Store) -> str:
     return tenant_of(store, "another clinic")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB, where this machine lets us mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True
+    )
+    if done.returncode != 0:
+        pytest.skip("no small disk can be mounted here; test_blobs.py injects the error instead")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -6,9 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,20 +155,6 @@ def test_s3_goes_and_comes_back(store: Store, tenant: str) -> None:
     assert {item.bytes for item in blobs.listed(tenant)} == {6}
     assert len(list(blobs.listed(tenant))) == 2
     gap.end()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB, where this machine lets us mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip("no small disk can be mounted here; test_blobs.py injects the error instead")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_of_images(store: Store, tenant: str, small_disk: Path) -> None:
