@@ -13,7 +13,7 @@ from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Case, CaseEntry, Image, Rejection
 from serving.gateway.store.types import as_id, new_id
 
-from . import patients
+from . import images, patients
 from .parts import insert_new, own, page
 
 
@@ -29,7 +29,8 @@ def log(
     """Keep what an app says of a case. Said again, the columns follow, and both entries stay.
 
     ``payload`` is the request's document. Its ``image_id`` is linked where it is one of ours; the old service
-    took any, so another one is kept as text only.
+    took any, so another one is kept as text only. Where it names none, the image that was sent last under the
+    case's id is linked.
     """
     case = _upsert(scope, key, payload, task=task, patient_id=patient_id)
     scope.session.add(
@@ -63,6 +64,29 @@ def reject(scope: Scope, key: str, payload: dict[str, Any], *, by: str, task: st
     scope.session.add(row)
     scope.session.flush()
     return row
+
+
+def begin(scope: Scope, key: str, payload: dict[str, Any], *, task: str | None, image_id: str) -> None:
+    """Begin a case that its app hasn't logged yet, since an answer was doubtful.
+
+    One that is there stays as it is. There is no entry of it: nobody has said anything.
+    """
+    check_text(key, "case_id", 200)
+    check_value(payload, "the case")
+    insert_new(
+        scope,
+        Case,
+        id=new_id(),
+        number=scope.number(),
+        key=key,
+        image_id=images.get(scope, image_id).id,
+        task=task,
+        status=_text(payload.get("status")),
+        rejected=False,
+        payload=payload,
+        created_at=scope.now,
+        updated_at=scope.now,
+    )
 
 
 def get(scope: Scope, key: str) -> Case:
@@ -125,6 +149,8 @@ def _upsert(
     check_value(payload, "the case")
     case = _held(scope, key)
     image = _image(scope, payload.get("image_id"))
+    if image is None and case.image_id is None:
+        image = images.newest_of_case(scope, key)
     case.image_id = image.id if image is not None else case.image_id
     if patient_id is not None:
         case.patient_id = patients.get(scope, patient_id).id

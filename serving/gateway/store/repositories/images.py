@@ -86,6 +86,12 @@ def of_case(scope: Scope, case_key: str) -> list[Image]:
     return list(scope.session.scalars(page(query, 0, 1000)))
 
 
+def newest_of_case(scope: Scope, case_key: str) -> Image | None:
+    """The image that was sent last under an app's own case id, if any was."""
+    query = own(scope, Image).where(Image.case_key == case_key, Image.kind == "original")
+    return scope.session.scalars(query.order_by(Image.created_at.desc(), Image.id).limit(1)).one_or_none()
+
+
 def with_content(scope: Scope, sha256: str) -> list[Image]:
     """The images with that content."""
     query = own(scope, Image).where(Image.sha256 == sha256).order_by(Image.created_at, Image.id)

@@ -8,14 +8,15 @@ from data.errors import ImageError
 from serving.gateway.errors import Wire
 from serving.gateway.gateway import Gateway
 from serving.gateway.routing import System, new_router
-from serving.gateway.systems.s0 import check
+from serving.gateway.systems.s0 import cases, check, export
 
 __all__ = ["SYSTEM"]
 
 
 def _build(gateway: Gateway) -> APIRouter:
     router = new_router(gateway, SYSTEM)
-    check.add_routes(router, gateway)
+    for part in (check, cases, export):
+        part.add_routes(router, gateway)
     return router
 
 

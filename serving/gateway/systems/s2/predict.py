@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from data.errors import NotFound
 from data.files import sha256_bytes
 from serving.gateway.access import Role
 from serving.gateway.blobs.base import Kept
@@ -28,7 +28,7 @@ from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Image, Scan
 from serving.gateway.store.types import about
 from serving.gateway.systems.s2.grade import TASK, grade
-from serving.gateway.systems.s2.patients import PatientId
+from serving.gateway.systems.s2.patients import Moment, PatientId
 from serving.gateway.systems.s2.request import FORM, LONGEST_NOTES, VISITS, Asked, read_asked
 from serving.gateway.uploads import Picture, read_upload
 
@@ -56,7 +56,7 @@ class Graded(BaseModel):
     confidence_score: float
     heatmap_url: str | None
     image_url: str
-    scan_timestamp: dt.datetime
+    scan_timestamp: Moment
     visit_type: str
     grade: int
     probabilities: dict[str, float]
@@ -71,7 +71,7 @@ class Past(BaseModel):
     patient_id: str
     dr_severity: str
     confidence_score: float
-    scan_timestamp: dt.datetime
+    scan_timestamp: Moment
     visit_type: str
     image_url: str
     heatmap_url: str | None
@@ -153,16 +153,16 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return JSONResponse(shown, status_code=earlier.status)
 
     @router.get("/predict/patient/{patient_id}/history/", include_in_schema=False)
-    @router.get("/predict/patient/{patient_id}/history", responses=errors(404))
+    @router.get("/predict/patient/{patient_id}/history", response_model=list[Past], responses=errors(404))
     @allow(Role.APP)
     async def history(
         who: Who,
         patient_id: PatientId,
         skip: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
         limit: Annotated[int, Query(ge=0, le=_ALL)] = _ALL,
-    ) -> list[Past]:
+    ) -> Response:
         """A patient's examinations, newest first."""
-        return await gateway.run(_past, gateway, who.tenant, patient_id, skip, limit)
+        return JSONResponse(await gateway.run(_past, gateway, who.tenant, patient_id, skip, limit))
 
 
 def _add(
@@ -205,40 +205,20 @@ def _one(gateway: Gateway, tenant: str, scan_id: str) -> dict[str, Any]:
     with gateway.store.read(tenant) as scope:
         scan = scans.get(scope, scan_id)
         found = _images(scope, [scan])
-    result = dict(scan.result or {})
-    told = {key: result[key] for key in ("dr_severity", "confidence_score", "grade", "probabilities")}
-    return {
-        "scan_id": scan.id,
-        "patient_id": scan.patient_id,
-        **told,
-        "uncertain": result["uncertain"],
-        **_urls(gateway, scan, found),
-        "scan_timestamp": scan.created_at.isoformat(),
-        "visit_type": scan.visit_type,
-        "notes": scan.notes,
-    }
+    shown = _shown(gateway, scan, found)
+    if shown is None:
+        raise NotFound("Scan not found")
+    shown["scan_id"] = shown.pop("id")
+    return {**shown, "probabilities": dict(scan.result or {})["probabilities"]}
 
 
-def _past(gateway: Gateway, tenant: str, patient_id: str, skip: int, limit: int) -> list[Past]:
+def _past(gateway: Gateway, tenant: str, patient_id: str, skip: int, limit: int) -> list[dict[str, Any]]:
     with gateway.store.read(tenant) as scope:
         rows = scans.history(scope, patient_id=patient_id, system=_SYSTEM, skip=skip, limit=limit)
         found = _images(scope, rows)
-    return [
-        Past(
-            id=scan.id,
-            patient_id=str(scan.patient_id),
-            dr_severity=scan.result["dr_severity"],
-            confidence_score=scan.result["confidence_score"],
-            scan_timestamp=scan.created_at,
-            visit_type=str(scan.visit_type),
-            grade=scan.result["grade"],
-            uncertain=scan.result["uncertain"],
-            notes=scan.notes,
-            **_urls(gateway, scan, found),
-        )
-        for scan in rows
-        if scan.result is not None
-    ]
+    # Addresses are made outside of the transaction, though S3's need no request.
+    told = (_shown(gateway, scan, found) for scan in rows)
+    return [shown for shown in told if shown is not None]
 
 
 def _images(scope: Scope, rows: Sequence[Scan]) -> dict[str, Image]:
@@ -247,10 +227,21 @@ def _images(scope: Scope, rows: Sequence[Scan]) -> dict[str, Image]:
     return originals | images.by_id(scope, [row.overlay_id for row in rows if row.overlay_id is not None])
 
 
-def _urls(gateway: Gateway, scan: Scan, found: dict[str, Image]) -> dict[str, Any]:
-    """Signed addresses. Outside of the transaction, though S3's are made here without asking it."""
-    heat = found.get(scan.overlay_id or "")
+def _shown(gateway: Gateway, scan: Scan, found: dict[str, Image]) -> dict[str, Any] | None:
+    """A scan as a history shows it; None where an erasure took it between two looks."""
+    image, heat = found.get(scan.image_id or ""), found.get(scan.overlay_id or "")
+    if image is None or scan.result is None:
+        return None
     return {
-        "image_url": url_of(gateway, found[str(scan.image_id)]),
+        "id": scan.id,
+        "patient_id": scan.patient_id,
+        "dr_severity": scan.result["dr_severity"],
+        "confidence_score": scan.result["confidence_score"],
+        "scan_timestamp": scan.created_at.isoformat(),
+        "visit_type": scan.visit_type,
+        "image_url": url_of(gateway, image),
         "heatmap_url": url_of(gateway, heat) if heat is not None else None,
+        "grade": scan.result["grade"],
+        "uncertain": scan.result["uncertain"],
+        "notes": scan.notes,
     }

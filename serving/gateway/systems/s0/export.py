@@ -1,0 +1,128 @@
+"""``/cases/export``: cases with their images and labels, as a zip made in a file and streamed from it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import errno
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from data.errors import Overloaded, RequestError, StoreError, StoreFull
+from serving.gateway.access import Role
+from serving.gateway.access.gate import Identity
+from serving.gateway.front import take_time
+from serving.gateway.gateway import Gateway
+from serving.gateway.openapi import errors
+from serving.gateway.routing import Who, allow
+from serving.gateway.store.types import about
+from serving.gateway.systems.s0 import forms
+from serving.gateway.systems.s0.archive import Archive, Filters
+
+_PIECE = 256 * 2**10
+_AT_ONCE = 2
+
+_Word = Annotated[str | None, Query(min_length=1, max_length=forms.LONGEST, pattern=forms.NO_NUL)]
+_Since = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="Cases changed since then: a date, or a date and time, in UTC unless it says otherwise.",
+        openapi_examples={"date": {"value": "2026-11-01"}, "time": {"value": "2026-11-01T08:30:00+01:00"}},
+    ),
+]
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "images/, labels.csv and cases.jsonl.",
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """Add it."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    @router.get("/cases/export", response_class=Response, responses=_ZIP | errors(507))
+    @allow(Role.REVIEWER)
+    async def export(
+        request: Request, who: Who, status: _Word = None, since: _Since = None, task: _Word = None
+    ) -> Response:
+        """Cases for labelling, with images and what is known of them; docs/gateway.md has the format.
+
+        ``status=rejected`` gives every case that was rejected, whatever its app said since.
+        """
+        filters = Filters(status, moment(since) if since is not None else None, task)
+        if places.locked():
+            raise Overloaded("Other exports are being made.", hint="Ask again when they are done.")
+        take_time(request.scope)
+        async with places:
+            file, size = await gateway.run(_build, gateway, who, filters)
+        name = f"cases-{gateway.store.clock():%Y%m%d-%H%M%S}.zip"
+        return Download(gateway, file, size, name)
+
+
+def moment(text: str) -> dt.datetime:
+    """The moment that a date, or a date and time, says; in UTC where it names no zone.
+
+    Raises:
+        RequestError: it says none.
+    """
+    try:
+        # A plus sign in a query is a space unless it was encoded; nobody's time has one there otherwise.
+        found = dt.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        return (found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        raise RequestError(
+            "since is not a date or time.", hint="Write it as 2026-11-01 or 2026-11-01T08:30:00Z."
+        ) from None
+
+
+class Download(StreamingResponse):
+    """A temporary file, sent in pieces and gone afterwards, however it ended."""
+
+    def __init__(self, gateway: Gateway, file: IO[bytes], size: int, name: str) -> None:
+        self._gateway, self._file = gateway, file
+        headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
+        super().__init__(self._pieces(), headers=headers, media_type="application/zip")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while piece := await self._gateway.run(self._file.read, _PIECE):
+            yield piece
+
+
+def _build(gateway: Gateway, who: Identity, filters: Filters) -> tuple[IO[bytes], int]:
+    """The archive's file, at its beginning, and its size."""
+    # It has no name: closed or killed, it is gone.
+    file = tempfile.TemporaryFile()  # noqa: SIM115, the response closes it
+    try:
+        archive = Archive(gateway.blobs, file)
+        archive.fill(gateway.store, who, filters)
+        size = file.tell()
+        file.seek(0)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError):
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(
+                f"The export can't be made: {error.strerror}.",
+                hint="Export less at once: since, status, task.",
+            ) from error
+        raise
+    with gateway.store.write(who.tenant, who.actor) as scope:
+        counts = {"cases": archive.cases, "images": archive.images, "bytes": size}
+        scope.audit("cases.export", about("tenant", who.tenant), **counts)
+    return file, size
