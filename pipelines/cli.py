@@ -58,11 +58,19 @@ COMMANDS: dict[str, Mount] = {
     ),
     "serve": Mount(
         "serving.cli",
-        "Serve what is promoted on this machine (KServe V1, V2, gRPC).",
+        "Serve what is promoted on this machine: KServe V1, V2, gRPC, and the REST of apps.",
         _SERVE,
         "serving",
         single=True,
     ),
+    "gateway": Mount(
+        "serving.cli",
+        "The REST services of apps alone, over models served elsewhere.",
+        _SERVE,
+        "gateway",
+        single=True,
+    ),
+    "token": Mount("serving.gateway.cli", "API keys and bearer tokens for the gateway.", _SERVE, "gateway"),
     "predict": Mount("serving.cli", "Ask a served model about one image.", _SERVE, "serving", single=True),
     "tune": Mount(
         "serving.tune", "Measure which runtime is fastest here, and use it.", _SERVE, "serving", single=True

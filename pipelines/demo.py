@@ -73,7 +73,7 @@ def served(log: Path) -> Iterator[dict[str, Any]]:
     ready = log.with_suffix(".ready.json")
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "serving.cli", "serve"]
-    command += ["--port", str(free_port()), "--ready-file", str(ready)]
+    command += ["--no-gateway", "--port", str(free_port()), "--ready-file", str(ready)]
     environment = {**os.environ, "RETIDERM_HOME": str(home().root)}
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)

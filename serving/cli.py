@@ -1,8 +1,9 @@
-"""``retiderm serve`` and ``retiderm predict``."""
+"""``retiderm serve``, ``retiderm gateway`` and ``retiderm predict``."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +12,14 @@ import typer
 
 from data.errors import RetidermError, ServingError, UsageError
 from data.paths import home
+from serving.core.pointer import FILE as POINTER
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from serving.supervise import Endpoints
+
+_GATEWAY_HOST, _GATEWAY_PORT = "127.0.0.1", 8000
 # As many regions as a person reads; --json has them all.
 _REGIONS = 10
 
@@ -48,25 +53,27 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here when ready; removed at the stop.")
     ] = None,
+    with_gateway: Annotated[
+        bool, typer.Option("--gateway/--no-gateway", help="The REST services of apps too, or models alone.")
+    ] = True,
+    gateway_host: Annotated[
+        str | None, typer.Option(help="The gateway's address. BACKSERVER_HOST; default: 127.0.0.1.")
+    ] = None,
+    gateway_port: Annotated[
+        int | None, typer.Option(help="The gateway's port; 0: any. BACKSERVER_PORT; default: 8000.")
+    ] = None,
 ) -> None:
-    """Serve what is promoted: predictor and transformer as two processes of this machine, until Ctrl-C.
+    """Serve what is promoted: predictor, transformer and gateway as processes of this machine, until Ctrl-C.
 
-    A promotion or rollback takes effect within a second, without losing a request.
-    [bold]retiderm predict[/bold] asks it; docs/serving.md has the requests for curl, Python and gRPC.
+    A promotion or rollback takes effect within a second, without losing a request. The gateway's first token
+    is made at the first start, and shown once; [bold]retiderm token[/bold] makes others. Asked directly, by
+    [bold]retiderm predict[/bold] too, models want none: they listen on loopback.
     """
-    from rich.console import Console
-
-    from serving.supervise import Endpoints, ServePlan
+    from serving.supervise import GatewayPlan, ServePlan
     from serving.supervise import serve as run
 
-    console = Console()
-
-    def show(endpoints: Endpoints) -> None:
-        console.print(f"[bold green]ready[/bold green]  {', '.join(endpoints.models)}")
-        console.print(f"REST   {endpoints.url}/v2/models/{endpoints.models[0]}/infer")
-        console.print(f"gRPC   {endpoints.grpc}")
-        console.print(f"metrics {endpoints.url}/metrics and {endpoints.predictor}/metrics")
-
+    if root is None and bundle is None:
+        bundle = _old_bundle()
     plan = ServePlan(
         root=None if bundle is not None else (root or home().serving),
         bundle=bundle,
@@ -79,10 +86,81 @@ def serve(
         threads=threads,
         grace_s=grace,
         ready_file=ready_file,
+        gateway=GatewayPlan(
+            gateway_host or os.environ.get("BACKSERVER_HOST", "").strip() or _GATEWAY_HOST,
+            gateway_port if gateway_port is not None else _old_port(),
+        )
+        if with_gateway
+        else None,
     )
     if root is not None and bundle is not None:
         raise UsageError("Name either --root or --bundle.")
-    run(plan, show)
+    run(plan, _show)
+
+
+def _show(endpoints: Endpoints) -> None:
+    from rich.console import Console
+
+    # A token that a terminal wraps can't be copied.
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"[bold green]ready[/bold green]    {', '.join(endpoints.models)}")
+    console.print(f"models   {endpoints.url}/v2/models/{endpoints.models[0]}/infer")
+    console.print(f"gRPC     {endpoints.grpc}")
+    console.print(f"metrics  {endpoints.url}/metrics and {endpoints.predictor}/metrics")
+    if endpoints.gateway is None:
+        return
+    console.print(f"gateway  {endpoints.gateway}")
+    console.print(f"docs     {endpoints.gateway}/docs")
+    if endpoints.token is not None:
+        console.print(f"token    {endpoints.token}")
+        console.print("         an admin's, shown this once; others: retiderm token create NAME")
+    else:
+        console.print("token    there are some already: retiderm token list, create, rotate")
+
+
+def _old_bundle() -> Path | None:
+    """The bundle that S0's and S2's variable names, where nothing is promoted."""
+    named = os.environ.get("MODEL_PATH", "").strip()
+    if not named or any(home().serving.glob(f"*/{POINTER}")):
+        return None
+    return Path(named)
+
+
+def _old_port() -> int:
+    text = os.environ.get("BACKSERVER_PORT", "").strip()
+    if text and not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise UsageError("BACKSERVER_PORT is not a port.", hint="It is a number from 0 to 65535.")
+    return int(text or _GATEWAY_PORT)
+
+
+@app.command()
+def gateway(
+    host: Annotated[str | None, typer.Option(help="Address. BACKSERVER_HOST; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0: any. BACKSERVER_PORT; default: 8000.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="The transformer's REST. GATEWAY_MODELS_URL; default: http://127.0.0.1:8080."),
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the address here when ready; removed at the stop.")
+    ] = None,
+) -> None:
+    """The REST services of apps alone, over models that are served elsewhere, until Ctrl-C.
+
+    Everything else is said by the environment; docs/gateway.md names the variables.
+    """
+    import argparse
+    from dataclasses import replace
+
+    from serving.gateway.server import quiet_logs, run
+    from serving.gateway.settings import Settings
+    from serving.options import set_up
+
+    named: dict[str, Any] = {"host": host, "port": port, "models_url": models}
+    settings = replace(Settings.from_env(), **{k: v for k, v in named.items() if v is not None})
+    set_up(argparse.Namespace(die_with_parent=False))
+    quiet_logs()
+    run(settings, ready_file=ready_file)
 
 
 @app.command()

@@ -1,19 +1,25 @@
-"""Predictor and transformer as two processes of this machine: started together, stopped in order."""
+"""Predictor, transformer and gateway as processes of this machine: started together, stopped in order.
+
+The gateway is started by its module's name and imported nowhere here: models answer without it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -25,8 +31,19 @@ _TAIL = 40
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayPlan:
+    """Where the gateway listens; port 0 is any free one. The rest is its environment's."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServePlan:
-    """What to serve and where. A port of None is chosen: gRPC beside ``port`` where that is free."""
+    """What to serve and where. A port of None is chosen: gRPC beside ``port`` where that is free.
+
+    ``gateway`` is None for the models alone.
+    """
 
     root: Path | None = None
     bundle: Path | None = None
@@ -40,26 +57,37 @@ class ServePlan:
     grace_s: float = 30.0
     ready_file: Path | None = None
     start_timeout_s: float = 120.0
+    gateway: GatewayPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the two listen."""
+    """Where they listen. ``token`` is the gateway's first, where it had none: it is told this once."""
 
     url: str
     grpc: str
     predictor: str
     models: tuple[str, ...]
+    gateway: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for a ready file."""
-        return {"url": self.url, "grpc": self.grpc, "predictor": self.predictor, "models": list(self.models)}
+        """Plain values, for a ready file; without the token."""
+        return {
+            "url": self.url,
+            "grpc": self.grpc,
+            "predictor": self.predictor,
+            "models": list(self.models),
+            **({"gateway": self.gateway} if self.gateway is not None else {}),
+        }
 
 
 class _Child:
     """A process whose standard error is passed on, and remembered for the case that it dies."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self.process = subprocess.Popen(
@@ -69,6 +97,7 @@ class _Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env={**os.environ, **(environment or {})},
             # A terminal's Ctrl-C is for us: we stop the children in order.
             start_new_session=True,
         )
@@ -111,6 +140,8 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
             hint="Train and promote one (retiderm run TASK --data SOURCE), or name one with --bundle.",
         )
     _require_free(plan.host, plan.port, "--port")
+    if plan.gateway is not None:
+        _check_gateway(plan.gateway)
     if plan.grpc_port is not None:
         _require_free(plan.host, plan.grpc_port, "--grpc-port")
     grpc_port = plan.grpc_port or _next_free(plan.host, plan.port + 1, set())
@@ -123,6 +154,7 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     children: list[_Child] = []
+    own = tempfile.TemporaryDirectory(prefix="retiderm-serve-")
     try:
         what = _what(plan)
         tuning = ["--precision", plan.precision, *(["--threads", str(plan.threads)] if plan.threads else [])]
@@ -138,20 +170,73 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
             predictor=f"http://127.0.0.1:{inner_http}",
             models=tuple(sorted(named)),
         )
-        if _wait_ready(endpoints.url, children, stop, plan.start_timeout_s):
+        until = time.monotonic() + plan.start_timeout_s
+        if plan.gateway is not None:
+            ready = Path(own.name) / "gateway.json"
+            environment = _gateway_environment(plan.gateway, endpoints.url)
+            token = _first_token(environment)
+            children.append(
+                _Child("gateway", "serving.gateway", ["--ready-file", str(ready)], environment=environment)
+            )
+            if _wait(ready.exists, children, stop, until):
+                endpoints = replace(endpoints, gateway=json.loads(ready.read_text())["url"], token=token)
+        if _wait(lambda: _is_ready(endpoints.url), children, stop, until):
             if plan.ready_file is not None:
                 write_json(plan.ready_file, endpoints.to_dict())
             on_ready(endpoints)
         while not stop.wait(0.2):
             _require_alive(children)
     finally:
-        # The transformer first, so that what it has in flight still finds the predictor.
+        # The gateway first, then the transformer: what is in flight still finds what is behind it.
         for child in reversed(children):
             child.stop(plan.grace_s + 5)
         for number, handler in before.items():
             signal.signal(number, handler)
+        own.cleanup()
         if plan.ready_file is not None:
             plan.ready_file.unlink(missing_ok=True)
+
+
+def _check_gateway(plan: GatewayPlan) -> None:
+    if find_spec("sqlalchemy") is None:
+        raise ServingError(
+            "The gateway is not installed here.",
+            hint="pip install 'retiderm[gateway]', or serve the models alone: --no-gateway.",
+        )
+    if plan.port:
+        _require_free(plan.host, plan.port, "--gateway-port")
+
+
+def _gateway_environment(plan: GatewayPlan, models: str) -> dict[str, str]:
+    return {
+        "GATEWAY_MODELS_URL": models,
+        "BACKSERVER_HOST": plan.host,
+        "BACKSERVER_PORT": str(plan.port),
+    }
+
+
+def _first_token(environment: Mapping[str, str]) -> str | None:
+    """A token, where the gateway's store has none yet; made by a process of its own, as all that is there."""
+    made = subprocess.run(
+        [sys.executable, "-m", "serving.gateway.cli", "first"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        # A terminal's Ctrl-C is for us.
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    if made.returncode != 0:
+        said = [line for line in made.stderr.splitlines() if line.strip()]
+        wrong = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        hints = [line.removeprefix("hint: ") for line in said if line.startswith("hint: ")]
+        raise ServingError(
+            f"The gateway can't start: {(wrong or said or ['it said nothing'])[-1]}",
+            hint=hints[-1] if hints else None,
+        )
+    return made.stdout.strip() or None
 
 
 def _what(plan: ServePlan) -> list[str]:
@@ -161,14 +246,13 @@ def _what(plan: ServePlan) -> list[str]:
     return [*what, "--grace-s", str(plan.grace_s)]
 
 
-def _wait_ready(url: str, children: Sequence[_Child], stop: threading.Event, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
+def _wait(ready: Callable[[], bool], children: Sequence[_Child], stop: threading.Event, until: float) -> bool:
     while not stop.wait(0.05):
         _require_alive(children)
-        if _is_ready(url):
+        if ready():
             return True
-        if time.monotonic() > deadline:
-            raise ServingError(f"Not ready after {timeout_s:.0f} s.", hint="See the log above for why.")
+        if time.monotonic() > until:
+            raise ServingError("Not ready in time.", hint="See the log above for why.")
     return False
 
 

@@ -43,7 +43,16 @@ def served(bundle: Path) -> Iterator[Running]:
         arguments = ["--bundle", str(bundle), "--port", str(free_port()), "--predictor-port", str(inner)]
         with (Path(folder) / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serving.cli", "serve", *arguments, "--ready-file", str(ready)],
+                [
+                    sys.executable,
+                    "-m",
+                    "serving.cli",
+                    "serve",
+                    "--no-gateway",
+                    *arguments,
+                    "--ready-file",
+                    str(ready),
+                ],
                 stdout=log,
                 stderr=log,
             )

@@ -6,13 +6,14 @@ import datetime as dt
 import getpass
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data.errors import Conflict, NotFound, UsageError
+from data.errors import Conflict, NotFound, RetidermError, UsageError
 
 if TYPE_CHECKING:
     from serving.gateway.access import Issued
@@ -68,6 +69,25 @@ def create(
             subject=subject,
             lives=_duration(lives),
         )
+    _show(issued)
+
+
+@app.command()
+def first(tenant: _Tenant = None, database: _Database = None) -> None:
+    """Make an admin's token where nobody has one yet, and print it; say nothing where somebody has.
+
+    For the start of a new gateway: [bold]retiderm serve[/bold] does it.
+    """
+    from serving.gateway.access import Role
+    from serving.gateway.access import create as make
+    from serving.gateway.settings import Settings
+    from serving.gateway.store import unscoped
+
+    with _store(database) as store:
+        if Settings.from_env().api_key or unscoped.has_tokens(store):
+            return
+    with _scope(tenant, database, make_tenant=True) as scope:
+        issued = make(scope, role=Role.ADMIN, name="first")
     _show(issued)
 
 
@@ -216,3 +236,18 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid-{os.getuid()}"
+
+
+def main() -> None:
+    """``python -m serving.gateway.cli``: exits 0, 1 (it failed) or 2 (wrongly asked)."""
+    try:
+        app()
+    except RetidermError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+if __name__ == "__main__":
+    main()

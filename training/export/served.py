@@ -68,6 +68,7 @@ def started(bundle: Path, *, timeout_s: float = START_TIMEOUT_S) -> Iterator[str
             str(_free_port()),
             "--ready-file",
             str(ready),
+            "--no-gateway",
         ]
         with log.open("wb") as stream:
             process = subprocess.Popen(

@@ -78,7 +78,7 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_serve_one_bundle_ask_it_and_stop_it(bundle: Bundle, image: Path, tmp_path: Path) -> None:
     port, ready = free_port(), tmp_path / "ready.json"
     with started(
-        "serve", "--bundle", str(bundle.root), "--port", str(port), "--ready-file", str(ready)
+        "serve", "--no-gateway", "--bundle", str(bundle.root), "--port", str(port), "--ready-file", str(ready)
     ) as server:
         where = wait_file(ready, server)
         assert where["url"] == f"http://127.0.0.1:{port}"
@@ -161,7 +161,14 @@ def test_predict_says_what_is_wrong_with_a_file(bundle: Bundle, tmp_path: Path) 
 def test_a_dead_child_ends_it_with_the_reason(bundle: Bundle, tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     with started(
-        "serve", "--bundle", str(bundle.root), "--port", str(free_port()), "--ready-file", str(ready)
+        "serve",
+        "--no-gateway",
+        "--bundle",
+        str(bundle.root),
+        "--port",
+        str(free_port()),
+        "--ready-file",
+        str(ready),
     ) as server:
         wait_file(ready, server)
         both = children(server)
@@ -178,7 +185,7 @@ def test_a_bundle_that_may_not_serve_ends_it_with_the_reason(tmp_path: Path) -> 
     content = bytearray(model.read_bytes())
     content[100] ^= 1
     model.write_bytes(content)
-    with started("serve", "--bundle", str(bundle.root), "--port", str(free_port())) as server:
+    with started("serve", "--no-gateway", "--bundle", str(bundle.root), "--port", str(free_port())) as server:
         _, said = server.communicate(timeout=60)
         assert server.returncode == 1
         assert "error: The predictor ended with code 1" in said
@@ -192,10 +199,10 @@ def test_a_taken_port_and_an_empty_root_are_said_at_once(bundle: Bundle, tmp_pat
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        shown = run("serve", "--bundle", str(bundle.root), "--port", str(port))
+        shown = run("serve", "--no-gateway", "--bundle", str(bundle.root), "--port", str(port))
     assert shown.returncode == 1
     assert f"Port {port} is taken" in shown.stderr
-    empty = run("serve", RETIDERM_HOME=str(tmp_path))
+    empty = run("serve", "--no-gateway", RETIDERM_HOME=str(tmp_path))
     assert empty.returncode == 1
     assert "Nothing is promoted" in empty.stderr
 
@@ -203,7 +210,14 @@ def test_a_taken_port_and_an_empty_root_are_said_at_once(bundle: Bundle, tmp_pat
 def test_children_end_with_a_killed_parent(bundle: Bundle, tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     with started(
-        "serve", "--bundle", str(bundle.root), "--port", str(free_port()), "--ready-file", str(ready)
+        "serve",
+        "--no-gateway",
+        "--bundle",
+        str(bundle.root),
+        "--port",
+        str(free_port()),
+        "--ready-file",
+        str(ready),
     ) as server:
         wait_file(ready, server)
         both = children(server)
