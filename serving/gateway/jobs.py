@@ -1,206 +1,289 @@
-"""Work that goes on after its request: DBOS queues it, the store's rows say how far it is.
+"""Work that goes on after its request: a queue starts it, the store's rows say how far it is.
 
-The row (``jobs`` in the store) is the truth. A queue entry only says "look at this row now", so that an entry
+The row (``jobs`` in the store) is the truth. A queue's entry only says "look at this row now", so that one
 that is lost or doubled does no harm: a row is claimed by one process, which renews its lease while it works.
 A row whose process died is put to the queue again when its lease is over, by any gateway of the same store.
-
-PostgreSQL holds DBOS's tables beside ours, in the schema ``dbos``. SQLite holds them in a file beside ours:
-its one writer at a time is for the rows that people wait for.
+Whatever a handler writes, it writes with :meth:`Jobs.still_ours` in the same transaction, which fails where
+another process has taken the job over meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import datetime as dt
 import logging
+import queue
 import threading
+import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from data.errors import Conflict, NotFound, RetidermError
+from prometheus_client import Counter
+
+from data.errors import Conflict, NotFound, Overloaded, RetidermError, StoreError
+from serving.gateway.queueing import Queue
 from serving.gateway.store import unscoped
-from serving.gateway.store.engine import Store
 from serving.gateway.store.repositories import jobs
+from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Job
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
 
 _LOG = logging.getLogger("retiderm.gateway")
-_QUEUE = "retiderm-jobs"
 _ACTOR = "jobs"
-_LEASE_S = 30.0
-_RENEW_S = 8.0
+#: Begun so often and never ended: it takes its processes with it.
+_MOST_ATTEMPTS = 5
 _LOOK_S = 5.0
-_POLL_S = 0.2
-_AT_ONCE = 4
+_TIDY_S = 3600.0
+#: At a stop, what runs may end for so long; then it is left to the next process.
+_GRACE_S = 3.0
+_T = TypeVar("_T")
+
+JOBS = Counter("retiderm_gateway_jobs", "Jobs that ended here, by kind and how", ["kind", "outcome"])
 
 #: Does one job's work, on a thread of the queue: the tenant, then the job's row.
 Handler = Callable[[str, Job], None]
+#: Says where people look that a job came to nothing: the tenant, the row, an error's code.
+GiveUp = Callable[[str, Job, str], None]
+
+
+class Interrupted(Exception):
+    """The gateway stops: the job goes on in another process, or at the next start."""
+
+
+class Superseded(Exception):
+    """Another process has the job since this one slept, or what it was about is gone: nothing to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    handle: Handler
+    give_up: GiveUp
 
 
 class Jobs:
-    """The queue of one gateway; one a process, since DBOS is one a process."""
+    """The jobs of one gateway. Handlers may call :meth:`pause`, :meth:`on_loop`, :meth:`still_ours`."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._store = gateway.store
-        self._handlers: dict[str, Handler] = {}
+        self._lease_s = gateway.settings.job_lease_s
+        self._kinds: dict[str, _Kind] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
         self._keeper: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: Queue | None = None
+        self._hand: _Hand | None = None
 
-    def register(self, kind: str, handler: Handler) -> None:
-        """Say who does the jobs of a kind. Before the start."""
-        self._handlers[kind] = handler
+    def register(self, kind: str, handler: Handler, give_up: GiveUp) -> None:
+        """Say who does the jobs of a kind. Before the start.
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The application's event loop, for handlers that ask models."""
-        assert self._loop is not None, "the queue was not started"
-        return self._loop
+        ``give_up`` is called where the handler failed in a way that nobody foresaw, or the job was begun too
+        often without an end.
+        """
+        self._kinds[kind] = _Kind(handler, give_up)
 
     async def start(self) -> None:
         """Start the queue, if anybody has registered, and take up what waits."""
         self._loop = asyncio.get_running_loop()
-        if not self._handlers:
+        if not self._kinds:
             return
-        await asyncio.to_thread(_launch, self)
+        self._queue = Queue(self._store, tuple(self._kinds), self.execute)
+        await asyncio.to_thread(self._queue.open)
+        self._hand = _Hand(self._queue)
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Let running jobs end for a few seconds; what is cut off goes on at the next start."""
-        if self._keeper is None:
+        """Let running jobs end for a few seconds; what is cut off goes on elsewhere, or at the next start."""
+        if self._keeper is None or self._queue is None or self._hand is None:
             return
+        self._deadline = time.monotonic() + _GRACE_S
+        self._stopping.set()
         self._keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeper
-        await asyncio.to_thread(_destroy)
+        self._hand.stop()
+        with self._guard:
+            busy = bool(self._held)
+        await asyncio.to_thread(self._queue.close, int(_GRACE_S) + 2 if busy else 0)
 
-    def submit(self, tenant: str, job_id: str) -> None:
-        """Put a job's row, which is written, to the queue. A queue that fails only delays it."""
-        self._submit(tenant, job_id, "first")
+    def submit(self, tenant: str, job: Job) -> None:
+        """Put a job's row, which is written, to the queue. Returns at once; a failure only delays the job."""
+        if self._hand is not None:
+            self._hand.put(f"{job.id}:{job.attempts}:0", job.kind, tenant, job.id)
 
-    def _submit(self, tenant: str, job_id: str, look: str) -> None:
+    def pause(self, seconds: float) -> None:
+        """Sleep, for a handler. ``Interrupted`` when the gateway stops."""
+        if self._stopping.wait(seconds):
+            raise Interrupted
+
+    def on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Have the application's event loop do something, for a handler, and wait for it.
+
+        Raises:
+            Interrupted: the gateway stops and can't wait for it any longer.
+        """
+        assert self._loop is not None, "the queue was not started"
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:
+            try:
+                return future.result(timeout=0.2)
+            except (TimeoutError, concurrent.futures.CancelledError):
+                if future.done() and not future.cancelled():
+                    raise
+                if future.cancelled() or time.monotonic() > self._deadline:
+                    future.cancel()
+                    raise Interrupted from None
+
+    def still_ours(self, scope: Scope, job: Job) -> None:
+        """For a handler, in the transaction that writes what it found: nobody else has the job, nor will.
+
+        Raises:
+            Superseded: somebody has. Nothing of the transaction may be written.
+        """
         try:
-            # DBOS takes an id once: looks of one moment, by however many gateways, are one entry.
-            _enqueue(f"{job_id}:{look}", tenant, job_id)
-        except Exception as error:
-            _LOG.warning("the job %s waits for the next look: %s", job_id, type(error).__name__)
+            jobs.renew(scope, job.id, job.attempts, self._lease_s)
+        except (Conflict, NotFound):
+            raise Superseded from None
 
     def execute(self, tenant: str, job_id: str) -> None:
-        """Do a job, unless it is done or somebody else does it."""
+        """Do a job, unless it is done or somebody else does it. Raises nothing."""
+        if self._stopping.is_set():
+            return
         try:
             with self._store.write(tenant, _ACTOR) as scope:
-                job = jobs.claim(scope, job_id, _LEASE_S)
+                job = jobs.claim(scope, job_id, self._lease_s)
         except (Conflict, NotFound):
             return
-        handler = self._handlers.get(job.kind)
+        except RetidermError as error:
+            _LOG.warning("the job %s waits: %s", job_id, error.code)
+            return
         with self._guard:
             self._held[tenant, job_id] = job.attempts
-        error: str | None = None
         try:
-            if handler is None:
-                error = f"nobody does jobs of the kind {job.kind}"
-            else:
-                handler(tenant, job)
-        except RetidermError as failed:
-            error = failed.code
-            _LOG.warning("the job %s failed: %s", job_id, failed.code)
-        except Exception:
-            error = "internal"
-            _LOG.exception("the job %s failed", job_id)
+            self._do(tenant, job)
+        except Interrupted:
+            self._release(tenant, job, "interrupted")
+        except Exception as error:
+            # The database is away, mostly, and what the job came to can't be written.
+            self._release(tenant, job, error.code if isinstance(error, RetidermError) else "internal")
         finally:
             with self._guard:
                 self._held.pop((tenant, job_id), None)
-        # Another process may have taken it over while this one slept.
+
+    def _do(self, tenant: str, job: Job) -> None:
+        kind = self._kinds[job.kind]
+        outcome, error = "done", None
+        if job.attempts > _MOST_ATTEMPTS:
+            outcome = error = "gave_up"
+            _LOG.error("the job %s was begun %d times and never ended", job.id, job.attempts - 1)
+        else:
+            try:
+                kind.handle(tenant, job)
+            except (Interrupted, StoreError, Overloaded):
+                raise
+            except Superseded:
+                outcome = "superseded"
+            except Exception:
+                outcome = error = "internal"
+                _LOG.exception("the job %s failed", job.id)
+        if error is not None:
+            kind.give_up(tenant, job, error)
+        JOBS.labels(job.kind, outcome).inc()
         with contextlib.suppress(Conflict, NotFound), self._store.write(tenant, _ACTOR) as scope:
-            jobs.finish(scope, job_id, job.attempts, error)
+            jobs.finish(scope, job.id, job.attempts, error)
+
+    def _release(self, tenant: str, job: Job, why: str) -> None:
+        """Give the job back. Where that fails too, its lease runs out."""
+        JOBS.labels(job.kind, "released").inc()
+        _LOG.info("the job %s is given back: %s", job.id, why)
+        try:
+            with self._store.write(tenant, _ACTOR) as scope:
+                jobs.release(scope, job.id, job.attempts)
+            if self._stopping.is_set() and self._queue is not None:
+                # For the other gateways, now: their next look may be later.
+                self._queue.put(f"{job.id}:{job.attempts}:0", job.kind, tenant, job.id)
+        except Exception as error:
+            _LOG.warning("the job %s waits for its lease to end: %s", job.id, type(error).__name__)
 
     async def _keep(self) -> None:
         """Renew what runs here, and queue again what nobody works on."""
-        last = 0.0
         loop = asyncio.get_running_loop()
+        first: str | None = f"start-{uuid.uuid4().hex}"
+        looked = tidied = -_TIDY_S
         while True:
             try:
                 await asyncio.to_thread(self._renew)
-                if loop.time() - last >= _LOOK_S:
-                    last = loop.time()
-                    await asyncio.to_thread(self._look)
+                if loop.time() - looked >= min(_LOOK_S, self._lease_s / 2):
+                    looked = loop.time()
+                    await asyncio.to_thread(self._look, first)
+                    first = None
+                if loop.time() - tidied >= _TIDY_S:
+                    tidied = loop.time()
+                    assert self._queue is not None
+                    await asyncio.to_thread(self._queue.tidy)
             except RetidermError as error:
-                _LOG.warning("the queue can't reach the database: %s", error.code)
-            await asyncio.sleep(min(_RENEW_S, _LOOK_S))
+                _LOG.warning("the jobs can't be looked after: %s", error.code)
+            except Exception as error:
+                _LOG.warning("the jobs can't be looked after: %s", type(error).__name__)
+            await asyncio.sleep(min(_LOOK_S, self._lease_s / 4))
 
     def _renew(self) -> None:
         with self._guard:
             held = dict(self._held)
         for (tenant, job_id), attempt in held.items():
             with contextlib.suppress(Conflict, NotFound), self._store.write(tenant, _ACTOR) as scope:
-                jobs.renew(scope, job_id, attempt, _LEASE_S)
+                jobs.renew(scope, job_id, attempt, self._lease_s)
 
-    def _look(self) -> None:
-        now = self._store.clock()
-        moment = f"{int(now.timestamp() // _LEASE_S)}"
+    def _look(self, first: str | None) -> None:
+        """Queue what waits. At a start (``first``) all of it; later what must have lost its entry."""
+        assert self._hand is not None
         for tenant in unscoped.all_tenants(self._store):
             with self._store.read(tenant.id, _ACTOR) as scope:
-                waiting = jobs.waiting(scope, limit=100)
+                waiting = [job for job in jobs.waiting(scope) if job.kind in self._kinds]
             for job in waiting:
-                # One that was queued just now has its entry: this is for entries that were lost.
-                if job.status == "running" or (now - job.created_at).total_seconds() > _LEASE_S:
-                    self._submit(tenant.id, job.id, moment)
+                look = first or self._look_of(job, self._store.clock())
+                if look is not None:
+                    self._hand.put(f"{job.id}:{job.attempts}:{look}", job.kind, tenant.id, job.id)
+
+    def _look_of(self, job: Job, now: dt.datetime) -> str | None:
+        """The name of a look, the same in every gateway: one when the lease is over, then at twice the time,
+        at four times …, so that a long queue isn't made longer by them. None while it is too early."""
+        since = job.lease_until if job.status == "running" else (job.started_at or job.created_at)
+        assert since is not None
+        waited = int((now - since).total_seconds() // self._lease_s)
+        if waited < 1 and job.status == "queued":
+            return None
+        return str(1 + max(0, waited).bit_length())
 
 
-# DBOS is one a process: its workflow finds the queue that runs now here.
-_current: Jobs | None = None
-_workflow: Callable[[str, str], None] | None = None
+class _Hand:
+    """Puts entries to the queue on a thread of its own: no request waits for the queue's database."""
 
+    def __init__(self, queue_: Queue) -> None:
+        self._queue = queue_
+        self._items: queue.SimpleQueue[tuple[str, str, str, str] | None] = queue.SimpleQueue()
+        # A daemon: it may hang on a database that is away, and nothing is lost with it.
+        self._thread = threading.Thread(target=self._work, name="jobs-hand", daemon=True)
+        self._thread.start()
 
-def _launch(queue: Jobs) -> None:
-    global _current, _workflow
-    from dbos import DBOS, DBOSConfig
+    def put(self, name: str, kind: str, tenant: str, job_id: str) -> None:
+        self._items.put((name, kind, tenant, job_id))
 
-    if _current is not None:
-        raise RuntimeError("a process has one queue: stop the other gateway first")
-    # A fixed version, since DBOS leaves the work of other versions alone, and a name of one's own, since it
-    # takes up the work of its name: the leases decide who works on what.
-    config: DBOSConfig = {
-        "name": "retiderm",
-        "system_database_url": _queue_url(queue._store),
-        "application_version": "1",
-        "executor_id": uuid.uuid4().hex,
-        "log_level": "ERROR",
-    }
-    DBOS(config=config)
-    if _workflow is None:
-        _workflow = DBOS.workflow(name="job")(_run)
-    _current = queue
-    DBOS.launch()
-    DBOS.register_queue(_QUEUE, worker_concurrency=_AT_ONCE, polling_interval_sec=_POLL_S)
+    def stop(self) -> None:
+        self._items.put(None)
+        self._thread.join(timeout=1)
 
-
-def _destroy() -> None:
-    global _current
-    from dbos import DBOS
-
-    DBOS.destroy(workflow_completion_timeout_sec=5)
-    _current = None
-
-
-def _enqueue(name: str, tenant: str, job_id: str) -> None:
-    from dbos import DBOS, SetWorkflowID
-
-    assert _workflow is not None
-    with SetWorkflowID(name):
-        DBOS.enqueue_workflow(_QUEUE, _workflow, tenant, job_id)
-
-
-def _run(tenant: str, job_id: str) -> None:
-    if _current is not None:
-        _current.execute(tenant, job_id)
-
-
-def _queue_url(store: Store) -> Any:
-    if store.is_sqlite:
-        return f"sqlite:///{store.url.database}.queue"
-    return store.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    def _work(self) -> None:
+        while (item := self._items.get()) is not None:
+            try:
+                self._queue.put(*item)
+            except Exception as error:
+                _LOG.warning("the job %s waits for the next look: %s", item[3], type(error).__name__)

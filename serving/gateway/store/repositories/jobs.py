@@ -62,6 +62,15 @@ def renew(scope: Scope, job_id: str, attempt: int, lease_s: float) -> None:
     scope.session.flush()
 
 
+def release(scope: Scope, job_id: str, attempt: int) -> Job:
+    """Give up a claim, so that anybody may begin the job again. ``Conflict`` as in :func:`renew`."""
+    row = _held(scope, job_id, attempt)
+    row.status = "queued"
+    row.lease_until = None
+    scope.session.flush()
+    return row
+
+
 def finish(scope: Scope, job_id: str, attempt: int, error: str | None = None) -> Job:
     """End attempt number ``attempt``: done, or failed with ``error``. ``Conflict`` as in :func:`renew`."""
     row = _held(scope, job_id, attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import CursorResult, update
@@ -93,14 +94,17 @@ def complete(scope: Scope, scan_id: str, result: dict[str, Any], *, overlay_id: 
     return get(scope, scan_id)
 
 
-def fail(scope: Scope, scan_id: str, code: str, message: str) -> Scan:
+def fail(scope: Scope, scan_id: str, code: str, message: str, details: Sequence[str] = ()) -> Scan:
     """Pending or processing → failed, with a reason that a program and a person can read."""
+    failure: dict[str, Any] = {"code": code, "message": message}
+    if details:
+        failure["details"] = list(details)
     _move(
         scope,
         scan_id,
         ("pending", "processing"),
         "failed",
-        failure={"code": code, "message": message},
+        failure=failure,
         result=None,
     )
     return get(scope, scan_id)
