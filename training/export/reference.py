@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from serving.core.bundle import HeadCard
 from serving.core.decisions import decide
+from serving.core.drift.features import neighbour_distance as distance_to
+from serving.core.drift.features import principal
+from serving.core.drift.reference import NEIGHBOURS
 from serving.core.runtimes import Runtime
 from training.export.images import load_pixels, sample
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 GOLDEN_IMAGES = 8
 REFERENCE_IMAGES = 512
-NEIGHBOURS = 5
 _COMPONENTS = 64
 _HISTOGRAM_BINS = 20
 _PERCENTILES = np.linspace(0, 1, 101)
@@ -53,16 +55,16 @@ def reference(
     frame = dataset.frame()
     train = frame[frame["split"] == "train"]
     pixels = load_pixels(dataset, sample(train, count, seed, "training"), preprocessing)
-    arrays = training_statistics(_run(runtime, pixels, "embedding"), pixels, train)
-    val = frame[frame["split"] == "val"]
-    logits = _run(
-        runtime, load_pixels(dataset, sample(val, count, seed, "validation"), preprocessing), "logits"
-    )
+    arrays = training_statistics(_run(runtime, pixels, "embedding")["embedding"], pixels, train)
+    val = sample(frame[frame["split"] == "val"], count, seed, "validation")
+    pixels = load_pixels(dataset, val, preprocessing)
+    found = _run(runtime, pixels, "logits", "embedding")
+    arrays |= drift_sample(val, pixels, found["embedding"], arrays)
     start = 0
     for head in heads:
-        part = logits[:, start : start + len(head.classes)]
+        part = found["logits"][:, start : start + len(head.classes)]
         start += len(head.classes)
-        arrays |= _outputs(head, part, train)
+        arrays |= _outputs(head, part, train, answered=arrays["drift.gradable"])
     return npz(**arrays)
 
 
@@ -73,6 +75,51 @@ def training_statistics(
     return {**_embeddings(embedding), **_pixels(pixels), **_quality(frame)}
 
 
+def drift_sample(
+    rows: pd.DataFrame,
+    pixels: NDArray[np.uint8],
+    embedding: NDArray[np.float32],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    distance: NDArray[np.floating[Any]] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """What drift is measured against: images that the model did not learn from, one row each.
+
+    ``rows`` are the manifest's, ``arrays`` what ``training_statistics`` gave, ``distance`` [n] the images'
+    own to the sample, where it isn't simply measured. Images that serving would refuse keep their quality
+    scores and nothing else, as in a server's window.
+    """
+    values = embedding.astype(np.float64)
+    if distance is None:
+        distance = distance_to(values, arrays["embedding_sample"].astype(np.float64), NEIGHBOURS)
+    answered = (rows["verdict"] == "gradable").to_numpy()
+    mean, components = (arrays[f"embedding_{name}"].astype(np.float64) for name in ("mean", "components"))
+    found: dict[str, NDArray[Any]] = {
+        "drift.scores": principal(values, mean, components),
+        "drift.distance": np.asarray(distance),
+        "drift.colour": channels(pixels),
+    }
+    for value in found.values():
+        value[~answered] = np.nan
+    for name in ("sharpness", "exposure"):
+        if name in rows:
+            found[f"drift.{name}"] = rows[name].to_numpy(dtype=np.float64)
+    # Numbers, not names: which images belong together, and nothing about whose they are.
+    groups = np.unique(rows["group"].astype(str).to_numpy(), return_inverse=True)[1]
+    return {
+        **{name: value.astype(np.float32) for name, value in found.items()},
+        "drift.gradable": answered,
+        "drift.group": groups.astype(np.int32),
+    }
+
+
+def channels(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The channel means, then deviations, of preprocessed images: [n, 6], 0 to 255."""
+    # Image by image: all of them as floats at once would take a gigabyte.
+    flat = [image.reshape(-1, 3) for image in pixels]
+    return np.array([[*image.mean(axis=0), *image.std(axis=0)] for image in flat]).reshape(-1, 6)
+
+
 def npz(**arrays: NDArray[Any]) -> bytes:
     """Arrays as the bytes of a compressed ``.npz``; equal arrays give equal bytes."""
     stream = io.BytesIO()
@@ -81,13 +128,9 @@ def npz(**arrays: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def _run(runtime: Runtime, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
-    return np.concatenate(
-        [
-            runtime.run(images[start : start + _BATCH], (name,))[name]
-            for start in range(0, len(images), _BATCH)
-        ]
-    )
+def _run(runtime: Runtime, images: NDArray[np.uint8], *names: str) -> dict[str, NDArray[np.float32]]:
+    parts = [runtime.run(images[start : start + _BATCH], names) for start in range(0, len(images), _BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _embeddings(embedding: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
@@ -124,12 +167,10 @@ def neighbour_distance(sample: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def _pixels(pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    # Image by image: all of them as floats at once would take a gigabyte.
-    means = np.array([image.reshape(-1, 3).mean(axis=0) for image in pixels])
-    stds = np.array([image.reshape(-1, 3).std(axis=0) for image in pixels])
+    colour = channels(pixels)
     return {
-        "colour_mean_percentiles": np.quantile(means, _PERCENTILES, axis=0).astype(np.float32),
-        "colour_std_percentiles": np.quantile(stds, _PERCENTILES, axis=0).astype(np.float32),
+        "colour_mean_percentiles": np.quantile(colour[:, :3], _PERCENTILES, axis=0).astype(np.float32),
+        "colour_std_percentiles": np.quantile(colour[:, 3:], _PERCENTILES, axis=0).astype(np.float32),
     }
 
 
@@ -142,8 +183,11 @@ def _quality(train: pd.DataFrame) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _outputs(head: HeadCard, logits: NDArray[np.float32], train: pd.DataFrame) -> dict[str, NDArray[Any]]:
+def _outputs(
+    head: HeadCard, logits: NDArray[np.float32], train: pd.DataFrame, *, answered: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
     decision = decide(logits, head)
+    probabilities = np.where(answered[:, None], decision.probabilities, np.nan).astype(np.float32)
     counts = train[f"label.{head.name}"].value_counts()
     prior = np.array([counts.get(name, 0) for name in head.classes], dtype=np.float64)
     confidence = np.histogram(decision.confidence, bins=_HISTOGRAM_BINS, range=(0, 1))[0]
@@ -152,5 +196,6 @@ def _outputs(head: HeadCard, logits: NDArray[np.float32], train: pd.DataFrame) -
         f"{head.name}.mean_probability": decision.probabilities.mean(axis=0).astype(np.float32),
         f"{head.name}.labels": np.bincount(decision.label, minlength=len(head.classes)).astype(np.int64),
         f"{head.name}.confidence_histogram": confidence.astype(np.int64),
+        f"{head.name}.probabilities": probabilities,
         f"{head.name}.uncertain_share": np.float32(decision.uncertain.mean()),
     }
