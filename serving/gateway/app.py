@@ -6,6 +6,7 @@ has both addresses.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -13,11 +14,12 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp
 
 from data.errors import UsageError
@@ -113,7 +115,14 @@ def _catch(app: FastAPI, served: Mapping[str, System]) -> None:
     def answer(error: Exception, request: Request) -> Response:
         return system_of(request).answer(error, request)
 
+    methods = _methods_by_path(app)
+
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            # Starlette names the methods of one route; a path may have several.
+            path = request.scope["path"]
+            allowed = {m for regex, found in methods if regex.match(path) for m in found}
+            error = HTTPException(405, error.detail, {"Allow": ", ".join(sorted(allowed))})
         return answer(error, request)
 
     app.add_exception_handler(HTTPException, handle)
@@ -135,6 +144,15 @@ def _catch(app: FastAPI, served: Mapping[str, System]) -> None:
         return Front(inner(), answer=answer, seconds=seconds)
 
     app.build_middleware_stack = stack  # type: ignore[method-assign]
+
+
+def _methods_by_path(app: FastAPI) -> list[tuple[re.Pattern[str], set[str]]]:
+    found = []
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute):
+            regex, _, _ = compile_path(str(context.path))
+            found.append((regex, set(context.original_route.methods or ())))
+    return found
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
