@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from serving.gateway.access import Role, create
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.blobs.folder import FolderBlobs
@@ -18,12 +20,14 @@ from serving.gateway.blobs.signing import Signer
 from serving.gateway.store import Scope, Store, open_store, unscoped
 from serving.gateway.store.repositories import (
     cases,
+    features,
     idempotency,
     images,
     jobs,
     labels,
     patients,
     predictions,
+    queue,
     scans,
 )
 from serving.gateway.store.repositories.predictions import Origin
@@ -64,6 +68,8 @@ class World:
     case_row: str
     label: str
     job: str
+    entry: str
+    batch: str
     token: str
     lookup: str
     secret: str
@@ -99,6 +105,34 @@ def fill(store: Store, blobs: BlobStore, tenant: str, seed: str = "a") -> World:
             value="nv",
             reader="eve",
         )
+        features.add(
+            scope,
+            prediction.id,
+            embedding=np.ones(4, np.float32),
+            unusual=0.5,
+            colour=(0.1,) * 6,
+            sharpness=1.0,
+            exposure=0.0,
+        )
+        entry = queue.enter(
+            scope,
+            task="skin_lesion",
+            image_id=image.id,
+            prediction_id=prediction.id,
+            case_id=case.id,
+            reasons=["rejected"],
+            priority=1.0,
+        )
+        batch = queue.add_batch(
+            scope,
+            task="skin_lesion",
+            head="diagnosis",
+            strategy="random",
+            seed=0,
+            pool_digest="0" * 64,
+            entries=[entry.id],
+            made_by="eve",
+        )
         job = jobs.add(scope, "analyse", about("scan", scan.id), {"scan": scan.id})
         idempotency.claim(scope, "key-1", route="POST /patients/", owner="ada", digest="d")
         idempotency.answer(
@@ -122,6 +156,8 @@ def fill(store: Store, blobs: BlobStore, tenant: str, seed: str = "a") -> World:
         case.id,
         label.id,
         job.id,
+        entry.id,
+        batch.id,
         token.row.id,
         token.row.lookup,
         token.text,

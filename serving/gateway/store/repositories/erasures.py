@@ -16,19 +16,21 @@ from serving.gateway.store.tables import (
     CaseEntry,
     ErasedImage,
     Erasure,
+    Features,
     IdempotencyKey,
     Image,
     Job,
     Label,
     Patient,
     Prediction,
+    QueueEntry,
     Rejection,
     Row,
     Scan,
 )
 from serving.gateway.store.types import about
 
-from .parts import one, own
+from .parts import one, own, page
 
 # Under SQLite's and PostgreSQL's bounds on a statement's values.
 _PART = 500
@@ -105,6 +107,9 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
     counts: dict[str, Any] = {
         "labels": _delete(scope, Label, Label.image_id, images)
         + _delete(scope, Label, Label.case_id, found.cases),
+        "queue": _delete(scope, QueueEntry, QueueEntry.image_id, images)
+        + _delete(scope, QueueEntry, QueueEntry.case_id, found.cases),
+        "features": _forget_features(scope, images, found.scans),
         "predictions": _delete(scope, Prediction, Prediction.image_id, images)
         + _delete(scope, Prediction, Prediction.scan_id, found.scans),
         "rejections": _delete(scope, Rejection, Rejection.case_id, found.cases),
@@ -145,6 +150,12 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
 def get(scope: Scope, erasure_id: str) -> Erasure:
     """An erasure; ``NotFound`` where there is none."""
     return one(scope, Erasure, erasure_id, "Erasure")
+
+
+def listed(scope: Scope, *, skip: int = 0, limit: int = 100) -> list[Erasure]:
+    """Erasures, oldest first."""
+    query = own(scope, Erasure).order_by(Erasure.created_at, Erasure.id)
+    return list(scope.session.scalars(page(query, skip, limit)))
 
 
 def unfinished(scope: Scope) -> list[Erasure]:
@@ -249,6 +260,22 @@ def _contents(scope: Scope, images: Sequence[str]) -> set[str]:
 def _labelled(scope: Scope, images: Sequence[str]) -> set[str]:
     labelled = _values_in(scope, Label, Label.image_id, Label.image_id, images)
     return _contents(scope, sorted(labelled))
+
+
+def _forget_features(scope: Scope, images: Sequence[str], scans: Iterable[str]) -> int:
+    """Embeddings tell of an image: they go with it."""
+    told = _values_in(scope, Prediction, Prediction.id, Prediction.image_id, images)
+    told |= _values_in(scope, Prediction, Prediction.id, Prediction.scan_id, scans)
+    count = 0
+    for part in _parts(told):
+        done = scope.session.execute(
+            delete(Features)
+            .where(Features.tenant_id == scope.tenant, Features.prediction_id.in_(part))
+            .returning(Features.prediction_id)
+            .execution_options(synchronize_session=False)
+        )
+        count += len(done.all())
+    return count
 
 
 def _delete(scope: Scope, table: type[Row], column: Any, keys: Iterable[str]) -> int:

@@ -40,8 +40,12 @@ def add(
     reasons: tuple[str, ...] | list[str] = (),
     quality: dict[str, Any] | None = None,
     uncertain: bool = False,
+    role: str = "champion",
+    returned: bool = True,
 ) -> Prediction:
     """A prediction of an image, and of the scan that it was made for.
+
+    ``role`` and ``returned`` are as the table says: a challenger's answer in the shadow was given to nobody.
 
     Raises:
         NotFound: no such image or scan.
@@ -70,6 +74,8 @@ def add(
         quality=quality or {},
         answer=answer,
         uncertain=uncertain,
+        role=role,
+        returned=returned,
         created_at=scope.now,
     )
     scope.session.add(row)

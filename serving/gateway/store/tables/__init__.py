@@ -1,6 +1,7 @@
 """The tables. A change here needs a migration; a test compares the two."""
 
 from .base import Base, Row, Tenanted
+from .loop import Batch, Features, QueueEntry
 from .people import Patient, Tenant, Token
 from .pictures import Blob, Image, Prediction, Scan
 from .review import Case, CaseEntry, Label, Rejection
@@ -10,17 +11,20 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "Base",
+    "Batch",
     "Blob",
     "Case",
     "CaseEntry",
     "ErasedImage",
     "Erasure",
+    "Features",
     "IdempotencyKey",
     "Image",
     "Job",
     "Label",
     "Patient",
     "Prediction",
+    "QueueEntry",
     "Rejection",
     "Row",
     "Scan",

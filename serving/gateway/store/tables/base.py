@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, ClassVar
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, MetaData
+from sqlalchemy import Double, ForeignKey, ForeignKeyConstraint, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from serving.gateway.store.types import ID, Json, UtcDateTime, new_id
@@ -25,6 +25,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         dt.datetime: UtcDateTime,
+        float: Double(),
         dict[str, Any]: Json,
         list[Any]: Json,
         list[str]: Json,

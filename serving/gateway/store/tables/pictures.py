@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, String
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, String, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from serving.gateway.store.types import ID, SHA256, SHORT
@@ -91,7 +91,8 @@ class Prediction(Row, Base):
 
     ``bundle_digest`` names the exact files that answered; ``dataset_digest`` what they had learned from;
     ``code_digest`` the code that trained them, all three as the bundle's card says. ``answer`` is the
-    document as it was given, empty heads included.
+    document as it was given, empty heads included. ``role`` is ``champion`` or ``challenger``; ``returned``
+    is False for an answer that nobody was given, a challenger's in the shadow.
     """
 
     __tablename__ = "predictions"
@@ -119,3 +120,5 @@ class Prediction(Row, Base):
     quality: Mapped[dict[str, Any]]
     answer: Mapped[dict[str, Any]]
     uncertain: Mapped[bool]
+    role: Mapped[str] = mapped_column(String(16), default="champion", server_default="champion")
+    returned: Mapped[bool] = mapped_column(default=True, server_default=true())

@@ -68,6 +68,8 @@ def test_a_patient_is_erased_everywhere(
         "patients": 1,
         "images": 2,
         "scans": 1,
+        "queue": 1,
+        "features": 1,
         "predictions": 1,
         "cases": 1,
         "case_entries": 1,

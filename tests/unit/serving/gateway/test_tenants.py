@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -20,12 +21,14 @@ from serving.gateway.store.repositories import (
     audit,
     cases,
     erasures,
+    features,
     idempotency,
     images,
     jobs,
     labels,
     patients,
     predictions,
+    queue,
     scans,
     tokens,
 )
@@ -35,6 +38,21 @@ from serving.gateway.store.types import new_id
 from tests.gateway_rows import ORIGIN, World, dump, fill, image_of, tenant_of
 
 ROUTE = {"route": "POST /patients/", "owner": "ada"}
+FEATURES: dict[str, Any] = {
+    "embedding": np.ones(4, np.float32),
+    "unusual": None,
+    "colour": (),
+    "sharpness": None,
+    "exposure": None,
+}
+BATCH: dict[str, Any] = {
+    "task": "t",
+    "head": "h",
+    "strategy": "random",
+    "seed": 0,
+    "pool_digest": "0" * 64,
+    "made_by": "me",
+}
 
 
 def functions() -> dict[str, Callable[..., Any]]:
@@ -90,6 +108,9 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     ),
     "erasures.settle": lambda s, w: gone(lambda: erasures.settle(s, w.erasure, w.sha256, kept=True)),
     "erasures.unfinished": lambda s, w: empty([e for e in erasures.unfinished(s) if e.id == w.erasure]),
+    "features.add": lambda s, w: gone(lambda: features.add(s, w.prediction, **FEATURES)),
+    "features.of": lambda s, w: empty(features.of(s, [w.prediction])),
+    "features.recent": lambda s, w: empty(features.recent(s, "dr_grading")),
     "idempotency.find": lambda s, w: empty(idempotency.find(s, "key-1", **ROUTE, digest="other")),
     "idempotency.answer": lambda s, w: _raises_value(
         lambda: idempotency.answer(s, "key-1", **ROUTE, status=200, body={})
@@ -125,6 +146,19 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "predictions.get": lambda s, w: gone(lambda: predictions.get(s, w.prediction)),
     "predictions.listed": lambda s, w: empty(predictions.listed(s)),
     "predictions.trace": lambda s, w: gone(lambda: predictions.trace(s, w.prediction)),
+    "queue.add_batch": lambda s, w: gone(lambda: queue.add_batch(s, entries=[w.entry], **BATCH)),
+    "queue.batch": lambda s, w: gone(lambda: queue.batch(s, w.batch)),
+    "queue.batches": lambda s, w: empty(queue.batches(s)),
+    "queue.counts": lambda s, w: empty(queue.counts(s)),
+    "queue.enter": lambda s, w: gone(
+        lambda: queue.enter(
+            s, task="t", image_id=w.image, prediction_id=w.prediction, reasons=["audit"], priority=1
+        )
+    ),
+    "queue.get": lambda s, w: gone(lambda: queue.get(s, w.entry)),
+    "queue.listed": lambda s, w: empty(queue.listed(s, state=None)),
+    "queue.move": lambda s, w: gone(lambda: queue.move(s, w.entry, "done")),
+    "queue.of_image": lambda s, w: gone(lambda: queue.of_image(s, "skin_lesion", w.image)),
     "scans.add": lambda s, w: gone(lambda: scans.add(s, system="s2", owner="me", patient_id=w.patient)),
     "scans.complete": lambda s, w: gone(lambda: scans.complete(s, w.scan, {})),
     "scans.fail": lambda s, w: gone(lambda: scans.fail(s, w.scan, "no_face", "No face.")),
@@ -213,6 +247,7 @@ def test_the_functions_without_a_tenant_are_these(store: Store) -> None:
         "ensure_tenant",
         "find_tenant",
         "find_token",
+        "has_tokens",
         "mark_used",
     }
 

@@ -1,0 +1,88 @@
+"""What answers' images looked like to their models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, select
+
+from data.errors import Conflict
+from serving.gateway.store.checks import check_text
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Features, Prediction
+
+from . import predictions
+from .parts import MOST, insert_new
+
+_STORED = np.dtype("<f2")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An answer with its features. ``embedding`` is float32 [D]."""
+
+    prediction: Prediction
+    embedding: NDArray[np.float32]
+    unusual: float | None
+    colour: tuple[float, ...]
+    sharpness: float | None
+    exposure: float | None
+
+
+def add(
+    scope: Scope,
+    prediction_id: str,
+    *,
+    embedding: NDArray[np.float32],
+    unusual: float | None,
+    colour: tuple[float, ...],
+    sharpness: float | None,
+    exposure: float | None,
+) -> None:
+    """Keep the features of a prediction. ``Conflict`` where it has some."""
+    added = insert_new(
+        scope,
+        Features,
+        prediction_id=predictions.get(scope, prediction_id).id,
+        embedding=embedding.astype(_STORED).tobytes(),
+        unusual=unusual,
+        colour=list(colour),
+        sharpness=sharpness,
+        exposure=exposure,
+    )
+    if not added:
+        raise Conflict("This prediction has its features already.")
+
+
+def of(scope: Scope, prediction_ids: list[str]) -> dict[str, Seen]:
+    """The features of predictions, by their ids; those without are left out. At most a thousand at once."""
+    query = _query(scope).where(Prediction.id.in_(prediction_ids[:MOST]))
+    return {row.id: _seen(row, features) for row, features in scope.session.execute(query)}
+
+
+def recent(scope: Scope, task: str, *, bundle_digest: str | None = None, limit: int = 1000) -> list[Seen]:
+    """The newest answers of a task that have features, newest first: a window for drift."""
+    query = _query(scope).where(Prediction.task == check_text(task, "task"), Prediction.role == "champion")
+    if bundle_digest is not None:
+        query = query.where(Prediction.bundle_digest == bundle_digest)
+    query = query.order_by(Prediction.number.desc()).limit(min(max(limit, 0), MOST))
+    return [_seen(row, features) for row, features in scope.session.execute(query)]
+
+
+def _query(scope: Scope) -> Select[tuple[Prediction, Features]]:
+    return (
+        select(Prediction, Features)
+        .join(
+            Features,
+            (Features.tenant_id == Prediction.tenant_id) & (Features.prediction_id == Prediction.id),
+        )
+        .where(Prediction.tenant_id == scope.tenant, Features.tenant_id == scope.tenant)
+    )
+
+
+def _seen(row: Prediction, kept: Features) -> Seen:
+    embedding = np.frombuffer(kept.embedding, _STORED).astype(np.float32)
+    colour = tuple(float(value) for value in kept.colour)
+    return Seen(row, embedding, kept.unusual, colour, kept.sharpness, kept.exposure)

@@ -1,0 +1,188 @@
+"""The queue of images that a reader should look at, and the batches that are drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from data.errors import Conflict
+from serving.gateway.store.checks import check_text
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Batch, Case, QueueEntry
+from serving.gateway.store.types import new_id
+
+from . import images, predictions
+from .parts import insert_new, one, own, page
+
+
+def enter(
+    scope: Scope,
+    *,
+    task: str,
+    image_id: str,
+    prediction_id: str,
+    reasons: Sequence[str],
+    priority: float,
+    case_id: str | None = None,
+    readers_needed: int = 1,
+) -> QueueEntry:
+    """Ask for a reader. An image that waits already gets the new reasons, and the higher priority.
+
+    One that was read stays read: a further doubt about the same image does not ask again.
+    """
+    image, prediction = images.get(scope, image_id), predictions.get(scope, prediction_id)
+    case = one(scope, Case, case_id, "Case").id if case_id is not None else None
+    check_text(task, "task", 200)
+    for _ in range(10):
+        insert_new(
+            scope,
+            QueueEntry,
+            id=new_id(),
+            created_at=scope.now,
+            updated_at=scope.now,
+            number=scope.number(),
+            task=task,
+            image_id=image.id,
+            prediction_id=prediction.id,
+            reasons=[],
+            priority=0.0,
+            state="waiting",
+            readers_needed=readers_needed,
+        )
+        query = own(scope, QueueEntry).where(QueueEntry.task == task, QueueEntry.image_id == image.id)
+        row = scope.session.scalars(query.with_for_update()).one_or_none()
+        if row is not None:
+            break
+    else:
+        raise Conflict("This image is being erased and queued at once.", hint="Send it again later.")
+    row.reasons = [*row.reasons, *(reason for reason in reasons if reason not in row.reasons)]
+    row.priority = max(row.priority, priority)
+    row.case_id = case or row.case_id
+    row.readers_needed = max(row.readers_needed, readers_needed)
+    row.updated_at = scope.now
+    scope.session.flush()
+    return row
+
+
+def get(scope: Scope, entry_id: str, *, lock: bool = False) -> QueueEntry:
+    """An entry; ``NotFound`` where there is none, for instance since its patient was erased."""
+    return one(scope, QueueEntry, entry_id, "Queue entry", lock=lock)
+
+
+def of_image(scope: Scope, task: str, image_id: str) -> QueueEntry | None:
+    """The entry of an image for a task, if it ever entered."""
+    query = own(scope, QueueEntry).where(
+        QueueEntry.task == check_text(task, "task"), QueueEntry.image_id == images.get(scope, image_id).id
+    )
+    return scope.session.scalars(query).one_or_none()
+
+
+def listed(
+    scope: Scope,
+    *,
+    task: str | None = None,
+    state: str | None = "waiting",
+    batch_id: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> list[QueueEntry]:
+    """Entries in the order in which they came, from the one after number ``after``; ``state`` None: all."""
+    query = own(scope, QueueEntry).where(QueueEntry.number > after)
+    if task is not None:
+        query = query.where(QueueEntry.task == check_text(task, "task"))
+    if state is not None:
+        query = query.where(QueueEntry.state == check_text(state, "state"))
+    if batch_id is not None:
+        query = query.where(QueueEntry.batch_id == batch(scope, batch_id).id)
+    return list(scope.session.scalars(page(query.order_by(QueueEntry.number, QueueEntry.id), 0, limit)))
+
+
+def counts(scope: Scope, task: str | None = None) -> dict[str, dict[str, int]]:
+    """How many entries of each state, by task."""
+    query = select(QueueEntry.task, QueueEntry.state, func.count()).where(
+        QueueEntry.tenant_id == scope.tenant
+    )
+    if task is not None:
+        query = query.where(QueueEntry.task == check_text(task, "task"))
+    found: dict[str, dict[str, int]] = {}
+    for name, state, count in scope.session.execute(query.group_by(QueueEntry.task, QueueEntry.state)):
+        found.setdefault(name, {})[state] = count
+    return found
+
+
+def move(scope: Scope, entry_id: str, state: str) -> QueueEntry:
+    """Set an entry's state: ``waiting``, ``adjudicate``, ``done`` or ``skipped``."""
+    row = get(scope, entry_id, lock=True)
+    row.state, row.updated_at = state, scope.now
+    scope.session.flush()
+    return row
+
+
+def add_batch(
+    scope: Scope,
+    *,
+    task: str,
+    head: str,
+    strategy: str,
+    seed: int,
+    pool_digest: str,
+    entries: Sequence[str],
+    made_by: str,
+    readers_needed: int = 1,
+) -> Batch:
+    """A batch of waiting entries, in the order chosen.
+
+    Raises:
+        NotFound: an entry is gone.
+        Conflict: one doesn't wait any more, or is in another batch.
+    """
+    rows: dict[str, Any] = {}
+    for key in sorted(entries):
+        row = get(scope, key, lock=True)
+        if row.state != "waiting" or row.batch_id is not None:
+            raise Conflict("An entry was read or batched meanwhile.", hint="Draw the batch again.")
+        rows[key] = row
+    made = Batch(
+        tenant_id=scope.tenant,
+        created_at=scope.now,
+        number=scope.number(),
+        task=task,
+        head=head,
+        strategy=strategy,
+        seed=seed,
+        size=len(rows),
+        pool_digest=pool_digest,
+        entries=list(entries),
+        made_by=made_by,
+    )
+    scope.session.add(made)
+    scope.session.flush()
+    for row in rows.values():
+        row.batch_id = made.id
+        row.readers_needed = max(row.readers_needed, readers_needed)
+    scope.session.flush()
+    scope.audit(
+        "batch.make",
+        f"batch:{made.id}",
+        task=task,
+        strategy=strategy,
+        seed=seed,
+        size=len(rows),
+        pool=pool_digest,
+    )
+    return made
+
+
+def batch(scope: Scope, batch_id: str) -> Batch:
+    """A batch; ``NotFound`` where there is none."""
+    return one(scope, Batch, batch_id, "Batch")
+
+
+def batches(scope: Scope, *, task: str | None = None, after: int = 0, limit: int = 100) -> list[Batch]:
+    """Batches in the order of their making."""
+    query = own(scope, Batch).where(Batch.number > after)
+    if task is not None:
+        query = query.where(Batch.task == check_text(task, "task"))
+    return list(scope.session.scalars(page(query.order_by(Batch.number, Batch.id), 0, limit)))
