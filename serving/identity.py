@@ -31,7 +31,7 @@ class ModelInfo:
     def of(cls, served: Served, card: Card, precision: str, runtime: str = "") -> ModelInfo:
         """The identity of a served bundle at a precision, run by ``Runtime.name``."""
         return cls(
-            name=served.task,
+            name=served.name,
             version=served.version,
             digest=served.digest,
             precision=precision,

@@ -43,9 +43,14 @@ def swapped(model: str, outcome: str) -> None:
 
 def serves(model: str, version: str, digest: str, precision: str) -> None:
     """Say which version of a model serves now."""
+    gone(model)
+    MODEL.labels(model, version, digest, precision).set(1)
+
+
+def gone(model: str) -> None:
+    """Say that no version of a model serves any more."""
     for metric in list(MODEL.collect()):
         for sample in metric.samples:
             if sample.labels["model"] == model:
                 labels = sample.labels
                 MODEL.remove(model, labels["version"], labels["digest"], labels["precision"])
-    MODEL.labels(model, version, digest, precision).set(1)

@@ -9,19 +9,21 @@ from serving.answer import ImageAnswer
 from serving.engine import load_engine
 from serving.identity import ModelInfo
 from serving.preparing import load_recipe
-from serving.source import Served, open_source
+from serving.source import Served, champions, open_source
 
 
 def find_served(root: Path | None, bundle: Path | None, task: str | None) -> Served:
     """What answers: one bundle, or a task of a serving root (which may be left out where it is the only one).
+
+    A challenger answers where it is named: ``<task>-challenger``.
 
     Raises:
         UsageError: no such task is promoted, or there are several to choose from.
         BundleError: there is no bundle.
     """
     found = open_source(root, bundle).scan()
-    if task is None and len(found) == 1:
-        return next(iter(found.values()))
+    if task is None and len(champions(found)) == 1:
+        return next(iter(champions(found).values()))
     if task not in found:
         there = ", ".join(found) or "none"
         what = f"The task {task!r} isn't served." if task else "Say which model is asked."

@@ -26,6 +26,22 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument(
         "--model-version", default=os.environ.get("MODEL_VERSION"), help="one bundle's version"
     )
+    # A pod learns from its service's annotations that it is a challenger's (an absent one gives "").
+    options.add_argument(
+        "--challenger-mode",
+        choices=["", "shadow", "share"],
+        default=os.environ.get("MODEL_MODE", ""),
+        help="one bundle answers beside a champion, as <task>-challenger",
+    )
+    options.add_argument(
+        "--challenger-share",
+        type=float,
+        default=os.environ.get("MODEL_SHARE") or "0",
+        help="how much of the requests it is to be asked, 0 to 1",
+    )
+    options.add_argument(
+        "--linger-s", type=float, default=10.0, help="how long a challenger that was withdrawn still answers"
+    )
     # KServe's own spelling of the ports, which its controller and its documents use.
     options.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
     options.add_argument("--http_port", "--http-port", type=int, default=8080)
@@ -44,7 +60,9 @@ def source_of(options: argparse.Namespace) -> Source:
     bundle = options.bundle
     if options.root is None and bundle is None:
         bundle = MOUNT
-    return open_source(options.root, bundle, options.model_version)
+    return open_source(
+        options.root, bundle, options.model_version, options.challenger_mode, options.challenger_share
+    )
 
 
 def set_up(options: argparse.Namespace) -> None:

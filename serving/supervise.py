@@ -25,7 +25,7 @@ from types import FrameType
 
 from data.errors import ServingError
 from data.files import write_json
-from serving.source import open_source
+from serving.source import champions, open_source
 
 _TAIL = 40
 
@@ -168,7 +168,7 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
             url=f"http://{local}:{plan.port}",
             grpc=f"{local}:{grpc_port}",
             predictor=f"http://127.0.0.1:{inner_http}",
-            models=tuple(sorted(named)),
+            models=tuple(sorted(champions(named) or named)),
         )
         until = time.monotonic() + plan.start_timeout_s
         if plan.gateway is not None:

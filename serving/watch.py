@@ -24,6 +24,9 @@ class Watcher(Generic[T]):
 
     ``load`` proves a bundle and gives what serves it, raising when it mustn't serve; ``publish`` puts it in
     the old one's place in one step. One that raises, whatever it is, leaves the old one and the others alone.
+
+    What is named no more: ``leave`` is told its name at once, ``drop`` after ``linger_s``, so that whoever
+    asks for it hears of it before it is gone. ``is_new`` says whether something has to be loaded at all.
     """
 
     def __init__(
@@ -34,11 +37,17 @@ class Watcher(Generic[T]):
         *,
         interval_s: float = 1.0,
         on_outcome: Callable[[str, str], None] = lambda task, outcome: None,
+        leave: Callable[[str], None] = lambda name: None,
+        drop: Callable[[str], None] = lambda name: None,
+        linger_s: float = 0.0,
+        is_new: Callable[[Served, Served | None], bool] = lambda served, old: served != old,
     ) -> None:
         self._source, self._load, self._publish = source, load, publish
         self._interval_s, self._on_outcome = interval_s, on_outcome
+        self._leave, self._drop, self._linger_s, self._is_new = leave, drop, linger_s, is_new
         self._current: dict[str, Served] = {}
         self._failed: dict[Served, float] = {}
+        self._leaving: dict[str, float] = {}
         self._looking = asyncio.Lock()
 
     def first(self) -> None:
@@ -61,9 +70,11 @@ class Watcher(Generic[T]):
         """Look once, and load and publish what changed."""
         # One at a time: requests look as well, and a version must be published once only.
         async with self._looking:
-            for served in (await asyncio.to_thread(self._source.scan)).values():
+            named = await asyncio.to_thread(self._source.scan)
+            for served in named.values():
                 if self._is_due(served):
                     await asyncio.to_thread(self._try, served)
+            self._let_go(set(self._current) - set(named))
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -75,13 +86,26 @@ class Watcher(Generic[T]):
                 # Whatever it is, what serves must serve on, and the next look may succeed.
                 _LOG.exception("looking for new versions failed")
 
+    def _let_go(self, unnamed: set[str]) -> None:
+        now = time.monotonic()
+        for name in sorted(unnamed):
+            if name not in self._leaving:
+                self._leaving[name] = now
+                _LOG.info("%s was withdrawn", name)
+                self._leave(name)
+            if now - self._leaving[name] >= self._linger_s:
+                del self._leaving[name], self._current[name]
+                self._drop(name)
+
     def _is_due(self, served: Served) -> bool:
-        if self._current.get(served.task) == served:
+        # One that came back while it was leaving is published anew, so that nothing of its leaving stays.
+        back = served.name in self._leaving
+        if not back and not self._is_new(served, self._current.get(served.name)):
             return False
         return time.monotonic() - self._failed.get(served, -_RETRY_S) >= _RETRY_S
 
     def _try(self, served: Served) -> RetidermError | None:
-        old = self._current.get(served.task)
+        old = self._current.get(served.name)
         try:
             self._publish(served, self._load(served))
         except Exception as raised:
@@ -92,18 +116,19 @@ class Watcher(Generic[T]):
             kept = f"; version {old.version} serves on" if old else ""
             _LOG.error(
                 "%s version %s may not serve%s: %s",
-                served.task,
+                served.name,
                 served.version,
                 kept,
                 error,
                 exc_info=None if error is raised else raised,
             )
-            self._on_outcome(served.task, "refused")
+            self._on_outcome(served.name, "refused")
             return error
-        self._current[served.task] = served
+        self._current[served.name] = served
         self._failed.pop(served, None)
-        _LOG.info("%s serves version %s (%s)", served.task, served.version, served.digest[:19])
-        self._on_outcome(served.task, "served")
+        self._leaving.pop(served.name, None)
+        _LOG.info("%s serves version %s (%s)", served.name, served.version, served.digest[:19])
+        self._on_outcome(served.name, "served")
         return None
 
 
@@ -111,7 +136,7 @@ def _as_ours(error: Exception, served: Served) -> RetidermError:
     if isinstance(error, RetidermError):
         return error
     wrapped = ServingError(
-        f"{served.task} version {served.version} can't be loaded ({type(error).__name__}: {error}).",
+        f"{served.name} version {served.version} can't be loaded ({type(error).__name__}: {error}).",
         hint="See that the server may read its folder, and that this release can run it.",
     )
     wrapped.__cause__ = error

@@ -44,6 +44,8 @@ def main() -> None:
         max_waiting=chosen.max_waiting,
         max_batch=chosen.max_batch,
         interval_s=chosen.poll_s,
+        # Longer than the transformer, which still needs it for what is in flight.
+        linger_s=2 * chosen.linger_s,
     )
     try:
         run(source_of(chosen), server, settings)

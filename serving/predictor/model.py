@@ -15,6 +15,7 @@ from serving.kserve_ext.errors import PreprocessingMismatch, TooLarge
 from serving.kserve_ext.gate import Gate, Workers
 from serving.kserve_ext.tensors import Outputs, only_input, parameters, read_uint8
 from serving.metrics import REQUESTS, step
+from serving.source import Served
 
 
 class PredictorModel(Model):  # type: ignore[misc]
@@ -25,19 +26,24 @@ class PredictorModel(Model):  # type: ignore[misc]
     ``docs/serving.md`` lists the outputs of each kind.
     """
 
-    def __init__(self, engine: Engine, gate: Gate, workers: Workers, max_batch: int) -> None:
-        super().__init__(engine.served.task)
+    def __init__(self, served: Served, engine: Engine, gate: Gate, workers: Workers, max_batch: int) -> None:
+        super().__init__(served.name)
         self._engine, self._gate, self._workers, self._max_batch = engine, gate, workers, max_batch
         card = engine.card
         self._form = engine.form
         runtime = str(engine.describe().get("runtime", ""))
-        self.info = ModelInfo.of(engine.served, card, engine.precision, runtime)
+        self.info = ModelInfo.of(served, card, engine.precision, runtime)
         self._parameters = {
             **self.info.parameters(),
             "preprocessing_digest": card.preprocessing_digest,
             **self._form.parameters(),
         }
         self.ready = True  # an Engine exists only after its golden answers were right
+
+    @property
+    def engine_of(self) -> Engine:
+        """What answers: a challenger's goes on as the champion's when it is promoted."""
+        return self._engine
 
     @property
     def version(self) -> str:

@@ -42,6 +42,7 @@ def main() -> None:
         workers=chosen.workers,
         limits=DecodeLimits(chosen.max_image_mb * 2**20, chosen.max_image_megapixels * 1_000_000),
         interval_s=chosen.poll_s,
+        linger_s=chosen.linger_s,
     )
     try:
         run(source_of(chosen), server, settings)

@@ -32,10 +32,15 @@ class TransformerSettings:
     workers: int | None = None
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     interval_s: float = 1.0
+    linger_s: float = 10.0
 
 
 async def any_healthy(models: Sequence[TransformerModel]) -> bool:
-    """Whether any model can answer. One that can't is not ready itself, and takes no other with it."""
+    """Whether any model can answer. One that can't is not ready itself, and takes no other with it.
+
+    A challenger counts only where it is alone, in a pod of its own.
+    """
+    models = [model for model in models if not model.challenges] or models
     return any(await asyncio.gather(*(model.healthy() for model in models)))
 
 
@@ -53,13 +58,28 @@ def run(source: Source, server: ServerSettings, settings: TransformerSettings) -
     workers = Workers("images", settings.workers or cpu_quota())
 
     def publish(served: Served, recipe: Recipe) -> None:
-        known = app.registered_models.get_model(served.task)
+        known = app.registered_models.get_model(served.name)
         if known is None:
             app.registered_models.update(TransformerModel(recipe, shared))
         else:
             known.use(recipe)
 
-    watcher = Watcher(source, load_recipe, publish, interval_s=settings.interval_s, on_outcome=swapped)
+    def leave(name: str) -> None:
+        app.registered_models.get_models()[name].leave()
+
+    def drop(name: str) -> None:
+        app.registered_models.get_models().pop(name, None)
+
+    watcher = Watcher(
+        source,
+        load_recipe,
+        publish,
+        interval_s=settings.interval_s,
+        on_outcome=swapped,
+        leave=leave,
+        drop=drop,
+        linger_s=settings.linger_s,
+    )
     shared = Shared(
         client=lambda: clients[0],
         gate=Gate("transformer", settings.max_requests),
@@ -72,9 +92,17 @@ def run(source: Source, server: ServerSettings, settings: TransformerSettings) -
     async def ready() -> bool:
         return await any_healthy(list(app.registered_models.get_models().values()))
 
+    async def prove() -> None:
+        # Nobody waits for a challenger's readiness, as a pod's probe does for a champion's.
+        while True:
+            await asyncio.sleep(settings.interval_s)
+            for model in list(app.registered_models.get_models().values()):
+                if model.challenges and not model.proved:
+                    await model.healthy()
+
     async def before() -> None:
         clients.append(PredictorClient(settings.predictor, settings.timeout_s))
-        following.append(asyncio.create_task(watcher.run()))
+        following.extend(asyncio.create_task(each) for each in (watcher.run(), prove()))
 
     async def after() -> None:
         for task in following:

@@ -29,6 +29,9 @@ from serving.transformer.upstream import PredictorClient, Upstream
 # How often a request is prepared anew while versions with different preprocessing replace each other.
 _TRIES = 4
 
+#: The modes of a challenger that isn't to be asked: not yet, since the predictor loads it, or no more.
+STARTING, WITHDRAWN = "starting", "withdrawn"
+
 _LOG = logging.getLogger("retiderm.serving")
 
 
@@ -58,16 +61,31 @@ class TransformerModel(Model):  # type: ignore[misc]
     """Answers encoded images. One object a task for the process's life; ``use`` gives it a new version."""
 
     def __init__(self, recipe: Recipe, shared: Shared) -> None:
-        super().__init__(recipe.served.task)
+        super().__init__(recipe.served.name)
         self._recipe, self._previous, self._shared = recipe, recipe, shared
         self._proved: ModelInfo | None = None
+        self._leaving = False
         self.ready = True
 
     def use(self, recipe: Recipe) -> None:
         """Prepare images as a new version's card says; the old way is kept for a predictor that lags."""
         if recipe.preprocessing.digest != self._recipe.preprocessing.digest:
             self._previous = self._recipe
-        self._recipe = recipe
+        self._recipe, self._leaving = recipe, False
+
+    def leave(self) -> None:
+        """It was withdrawn: say so to who looks, and answer on for who hasn't looked yet."""
+        self._leaving = True
+
+    @property
+    def proved(self) -> bool:
+        """Whether the predictor has answered for it."""
+        return self._proved is not None
+
+    @property
+    def challenges(self) -> bool:
+        """Whether it answers beside a champion."""
+        return bool(self._recipe.served.mode)
 
     @property
     def version(self) -> str:
@@ -264,7 +282,16 @@ class TransformerModel(Model):  # type: ignore[misc]
             "explanation": self._recipe.explanation.method,
             "intended_use": card.intended_use,
             "limits": list(card.limits),
+            **self._challenge(),
         }
+
+    def _challenge(self) -> dict[str, Any]:
+        """What a gateway is to do with a challenger's answers; nothing for a champion."""
+        if not self.challenges:
+            return {}
+        if self._leaving or not self.proved:
+            return {"mode": WITHDRAWN if self._leaving else STARTING, "share": 0.0}
+        return {"mode": self._recipe.served.mode, "share": self._recipe.served.share}
 
 
 def _prepare(recipe: Recipe, image: bytes | str, limits: DecodeLimits) -> Ready | ImageError:

@@ -25,6 +25,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from serving.blobs import pack, unpack
 from serving.client import decode, encode
 from serving.core.bundle import Bundle
+from serving.core.challenger import Challenger, write_challenger
 from serving.core.pointer import Pointer, version_path, write_pointer
 
 WIRES = ("v1", "v2 json", "v2 binary", "grpc")
@@ -47,6 +48,16 @@ def promote(root: Path, bundle: Bundle, version: str) -> Pointer:
     pointer = Pointer(task, version, bundle.digest, path)
     write_pointer(root, pointer)
     return pointer
+
+
+def challenge(root: Path, bundle: Bundle, version: str, mode: str, share: float = 0.0) -> None:
+    """Copy a bundle under a serving root and let it answer beside the champion."""
+    task = bundle.card.task
+    path = version_path(version, bundle.digest)
+    folder = root / task / path
+    if not folder.exists():
+        shutil.copytree(bundle.root, folder)
+    write_challenger(root, Challenger(Pointer(task, version, bundle.digest, path), mode, share))
 
 
 class Process:

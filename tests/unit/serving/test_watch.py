@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,56 @@ def test_at_the_start_one_that_serves_is_enough_and_none_is_an_error() -> None:
         make(Script(served("a", "2")), {"2"})[0].first()
     with pytest.raises(ServingError, match="Nothing is promoted"):
         make(Script(), set())[0].first()
+
+
+def test_what_is_named_no_more_is_told_and_dropped_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    source = Script(served("a", "1"), served("b", "1"))
+    told: list[str] = []
+    watcher: Watcher[str] = Watcher(
+        source,
+        lambda item: item.task,
+        lambda item, text: told.append(f"publish {text}"),
+        leave=lambda name: told.append(f"leave {name}"),
+        drop=lambda name: told.append(f"drop {name}"),
+        linger_s=10,
+    )
+    watcher.first()
+    b = source.named.pop("b")
+    for at in (100.0, 105.0):
+        now[0] = at
+        asyncio.run(watcher.refresh())
+    assert told == ["publish a", "publish b", "leave b"]
+    # Back before it was gone: published again, and the next leaving begins anew.
+    source.named["b"] = b
+    asyncio.run(watcher.refresh())
+    asyncio.run(watcher.refresh())
+    assert told[3:] == ["publish b"]
+    del source.named["b"]
+    for at in (112.0, 121.9, 122.0, 140.0):
+        now[0] = at
+        asyncio.run(watcher.refresh())
+    assert told[4:] == ["leave b", "drop b"]
+    source.named["b"] = b
+    asyncio.run(watcher.refresh())
+    assert told[6:] == ["publish b"]
+
+
+def test_what_is_not_new_is_not_loaded_again() -> None:
+    one = Served("a", "1", "sha256:1", Path("a"), "shadow")
+    source, loaded = Script(), []
+    source.named["a-challenger"] = one
+    watcher: Watcher[str] = Watcher(
+        source,
+        lambda item: loaded.append(item) or "",  # type: ignore[func-returns-value]
+        lambda item, text: None,
+        is_new=lambda item, old: not item.same_model(old),
+    )
+    watcher.first()
+    source.named["a-challenger"] = dataclasses.replace(one, mode="share", share=0.5)
+    asyncio.run(watcher.refresh())
+    assert len(loaded) == 1
+    source.named["a-challenger"] = dataclasses.replace(one, version="2")
+    asyncio.run(watcher.refresh())
+    assert len(loaded) == 2
