@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.features.columns import Features as Looks
 from serving.gateway.access import Role, create
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.blobs.folder import FolderBlobs
@@ -106,13 +107,7 @@ def fill(store: Store, blobs: BlobStore, tenant: str, seed: str = "a") -> World:
             reader="eve",
         )
         features.add(
-            scope,
-            prediction.id,
-            embedding=np.ones(4, np.float32),
-            unusual=0.5,
-            colour=(0.1,) * 6,
-            sharpness=1.0,
-            exposure=0.0,
+            scope, prediction.id, Looks(np.ones(4, np.float32), 0.5, np.ones(6, np.float32), 1.0, 0.0)
         )
         entry = queue.enter(
             scope,

@@ -14,6 +14,7 @@ from data.provenance import versions
 from serving.gateway.access import Gate
 from serving.gateway.blobs import BlobStore
 from serving.gateway.jobs import Jobs
+from serving.gateway.loop.policy import QueuePolicy
 from serving.gateway.models import Models
 from serving.gateway.rates import Limiter
 from serving.gateway.retention import Eraser
@@ -54,6 +55,7 @@ class Gateway:
         self.tenant: str = unscoped.ensure_tenant(self.store, settings.tenant).id
         self.gate = Gate(self.store, static_key=settings.api_key, static_tenant=self.tenant)
         self.eraser = Eraser(self.store, self.blobs)
+        self.policy = QueuePolicy(settings.queue_unusual, settings.queue_audit, settings.queue_readers)
         self.limiter = Limiter(settings.requests_per_minute)
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.jobs = Jobs(self)

@@ -9,6 +9,7 @@ import httpx
 
 from data.errors import ImageDamaged, ImageError, ImageTooLarge, NotAnImage, RequestError
 from serving.client import decode, encode
+from serving.features.columns import Features
 from serving.gateway.errors import ModelAway, ModelFailed, NotServed
 from serving.gateway.store.repositories.predictions import Origin
 from serving.replies import ModelReply
@@ -26,6 +27,7 @@ class Answer:
     - ``overlay``: a PNG, empty where none was asked for or there is none.
     - ``origin``: which files answered, and what they learned from.
     - ``runtime``: what ran them, with its version; empty where the server doesn't say.
+    - ``features``: what the image looks like to the model; None where that wasn't asked for.
     """
 
     document: dict[str, Any]
@@ -33,6 +35,7 @@ class Answer:
     overlay: bytes = field(repr=False)
     origin: Origin
     runtime: str = ""
+    features: Features | None = None
 
 
 class Models:
@@ -48,15 +51,17 @@ class Models:
             trust_env=False,
         )
 
-    async def ask(self, task: str, image: bytes, *, explain: str = "") -> Answer:
+    async def ask(self, task: str, image: bytes, *, explain: str = "", features: bool = True) -> Answer:
         """Have one image file answered. ``explain`` is ``overlay`` for a picture of the reasons.
+
+        ``features`` come along by default: they are kept with the answer, for the queue and for drift.
 
         Raises:
             ImageError: the image can't be decoded.
             ModelAway: nothing serves the task now, or its queue is full; ``NotServed`` of the first kind.
             ModelFailed: the server's answer is not one.
         """
-        body, length = encode([image], explain=explain)
+        body, length = encode([image], explain=explain, features=features)
         headers = {
             "Content-Type": "application/octet-stream",
             "Inference-Header-Content-Length": str(length),
@@ -91,6 +96,23 @@ class Models:
             return None
         return dict(found["parameters"]) if isinstance(found, dict) and "parameters" in found else None
 
+    async def names(self) -> list[str]:
+        """Every model that the server knows, in order.
+
+        Raises:
+            ModelAway: nobody answers.
+            ModelFailed: the answer is no list.
+        """
+        try:
+            response = await self._client.get(f"{self.url}/v2/models", timeout=_READY_S)
+            return sorted(map(str, response.json()["models"]))
+        except httpx.HTTPError as error:
+            raise ModelAway(
+                f"The models can't be reached ({type(error).__name__}).", hint="Look at the transformer."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFailed("The models' server does not say what it serves.") from error
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -103,12 +125,13 @@ def _read(task: str, response: httpx.Response) -> Answer:
         origin = Origin(**reply.origin)
         overlay = reply.overlay()
         runtime = str(reply.parameters.get("runtime", ""))
+        features = reply.features()
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelFailed(
             f"The model {task!r} gave an answer that can't be read ({type(error).__name__}).",
             hint="Gateway and predictor are of different versions: deploy them together.",
         ) from error
-    return Answer(document, ModelReply.read(document), overlay, origin, runtime)
+    return Answer(document, ModelReply.read(document), overlay, origin, runtime, features)
 
 
 def _refused(task: str, response: httpx.Response) -> Exception:

@@ -48,6 +48,8 @@ class Settings:
     - ``analyze_folder``: S1's ``/analyze/file`` is on, and reads images in this folder; for development.
     - ``scan_wait_s``: how long a face scan waits for a model that is away before it fails.
     - ``job_lease_s``: a job whose process gave no sign for so long is begun again by another.
+    - ``queue_unusual``, ``queue_audit``, ``queue_readers``: when an image enters the queue for readers, and
+      how many each needs; see ``loop/policy.py``.
     - ``retention_days``: images, cases and scans older than that are erased; None keeps them.
     """
 
@@ -76,6 +78,9 @@ class Settings:
     systems: tuple[str, ...] = ("s0", "s1", "s2", "s3", "s4", "v1")
     open_access: tuple[str, ...] = ()
     open_access_anywhere: bool = False
+    queue_unusual: float = 0.99
+    queue_audit: float = 0.02
+    queue_readers: int = 1
     retention_days: int | None = None
     idempotency_hours: int = 24
     max_body_bytes: int = 25 * 2**20
@@ -215,6 +220,9 @@ _KINDS: dict[str, Any] = {
     "systems": _list,
     "open_access": _list,
     "open_access_anywhere": _switch,
+    "queue_unusual": float,
+    "queue_audit": float,
+    "queue_readers": int,
     "retention_days": int,
     "idempotency_hours": int,
     "max_body_bytes": int,

@@ -14,7 +14,7 @@ from serving.gateway.store.tables import Case, CaseEntry, Image, Rejection
 from serving.gateway.store.types import as_id, new_id
 
 from . import images, patients
-from .parts import insert_new, own, page
+from .parts import insert_new, one, own, page
 
 
 def log(
@@ -98,6 +98,11 @@ def get(scope: Scope, key: str) -> Case:
     return row
 
 
+def by_id(scope: Scope, case_id: str) -> Case:
+    """The case of our own id; ``NotFound`` where there is none."""
+    return one(scope, Case, case_id, "Case")
+
+
 def listed(
     scope: Scope,
     *,
@@ -105,6 +110,7 @@ def listed(
     task: str | None = None,
     since: dt.datetime | None = None,
     rejected: bool | None = None,
+    key: str | None = None,
     after: int = 0,
     limit: int = 1000,
 ) -> list[Case]:
@@ -119,6 +125,8 @@ def listed(
         query = query.where(Case.task == check_text(task, "task"))
     if since is not None:
         query = query.where(Case.updated_at >= since)
+    if key is not None:
+        query = query.where(Case.key == check_text(key, "key"))
     if rejected is not None:
         query = query.where(Case.rejected == rejected)
     return list(scope.session.scalars(page(query.order_by(Case.number, Case.id), 0, limit)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Select, select
 
 from data.errors import Conflict
+from serving.features.columns import Features as Looks
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Features, Prediction
@@ -21,36 +21,24 @@ _STORED = np.dtype("<f2")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer with its features. ``embedding`` is float32 [D]."""
+    """An answer with its features; None for what its model couldn't tell."""
 
     prediction: Prediction
-    embedding: NDArray[np.float32]
-    unusual: float | None
-    colour: tuple[float, ...]
-    sharpness: float | None
-    exposure: float | None
+    features: Looks
 
 
-def add(
-    scope: Scope,
-    prediction_id: str,
-    *,
-    embedding: NDArray[np.float32],
-    unusual: float | None,
-    colour: tuple[float, ...],
-    sharpness: float | None,
-    exposure: float | None,
-) -> None:
+def add(scope: Scope, prediction_id: str, looks: Looks) -> None:
     """Keep the features of a prediction. ``Conflict`` where it has some."""
+    embedding, colour = looks.embedding, looks.colour
     added = insert_new(
         scope,
         Features,
         prediction_id=predictions.get(scope, prediction_id).id,
-        embedding=embedding.astype(_STORED).tobytes(),
-        unusual=unusual,
-        colour=list(colour),
-        sharpness=sharpness,
-        exposure=exposure,
+        embedding=None if embedding is None else embedding.astype(_STORED).tobytes(),
+        unusual=looks.unusual,
+        colour=None if colour is None else [float(value) for value in colour],
+        sharpness=looks.sharpness,
+        exposure=looks.exposure,
     )
     if not added:
         raise Conflict("This prediction has its features already.")
@@ -71,7 +59,7 @@ def recent(scope: Scope, task: str, *, bundle_digest: str | None = None, limit: 
     return [_seen(row, features) for row, features in scope.session.execute(query)]
 
 
-def _query(scope: Scope) -> Select[tuple[Prediction, Features]]:
+def _query(scope: Scope) -> Select[Prediction, Features]:
     return (
         select(Prediction, Features)
         .join(
@@ -83,6 +71,12 @@ def _query(scope: Scope) -> Select[tuple[Prediction, Features]]:
 
 
 def _seen(row: Prediction, kept: Features) -> Seen:
-    embedding = np.frombuffer(kept.embedding, _STORED).astype(np.float32)
-    colour = tuple(float(value) for value in kept.colour)
-    return Seen(row, embedding, kept.unusual, colour, kept.sharpness, kept.exposure)
+    raw = kept.embedding
+    looks = Looks(
+        None if raw is None else np.frombuffer(raw, _STORED).astype(np.float32),
+        kept.unusual,
+        None if kept.colour is None else np.array(kept.colour, np.float32),
+        kept.sharpness,
+        kept.exposure,
+    )
+    return Seen(row, looks)

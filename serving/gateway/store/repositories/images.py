@@ -80,6 +80,24 @@ def by_id(scope: Scope, image_ids: Iterable[str]) -> dict[str, Image]:
     return {row.id: row for row in scope.session.scalars(own(scope, Image).where(Image.id.in_(asked)))}
 
 
+def belong(scope: Scope, image_id: str, patient_id: str) -> Image:
+    """Note whose image it is, so that an erasure of theirs finds it.
+
+    Raises:
+        NotFound: there is no such image or patient.
+        Conflict: it is another patient's.
+    """
+    from . import patients
+
+    patient = patients.get(scope, patient_id)
+    row = one(scope, Image, image_id, "Image", lock=True)
+    if row.patient_id not in (None, patient.id):
+        raise Conflict("This image is another patient's.")
+    row.patient_id = patient.id
+    scope.session.flush()
+    return row
+
+
 def of_case(scope: Scope, case_key: str) -> list[Image]:
     """The images that were sent under an app's own case id."""
     query = own(scope, Image).where(Image.case_key == case_key).order_by(Image.created_at, Image.id)

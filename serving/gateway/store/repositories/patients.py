@@ -39,7 +39,7 @@ def get(scope: Scope, patient_id: str) -> Patient:
     return one(scope, Patient, patient_id, "Patient")
 
 
-def listed(scope: Scope, *, skip: int = 0, limit: int = 10) -> list[Patient]:
-    """Patients in the order of their making, at most a thousand."""
-    query = own(scope, Patient).order_by(Patient.number, Patient.id)
+def listed(scope: Scope, *, after: int = 0, skip: int = 0, limit: int = 10) -> list[Patient]:
+    """Patients in the order of their making, at most a thousand, from the one after number ``after``."""
+    query = own(scope, Patient).where(Patient.number > after).order_by(Patient.number, Patient.id)
     return list(scope.session.scalars(page(query, skip, limit)))

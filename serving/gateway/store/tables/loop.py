@@ -24,17 +24,18 @@ from .base import Base, Row, Tenanted, refers
 class Features(Tenanted, Base):
     """What an answer's image looked like to its model: for selection and for drift. One row a prediction.
 
-    ``embedding`` is float16, little-endian; ``colour`` are channel means and deviations as the bundle's
-    reference has them; ``unusual`` is the share of training images that are less unusual, 0 to 1.
+    ``embedding`` is float16, little-endian, None of a model that has none; ``colour`` are channel means and
+    deviations as the bundle's reference has them; ``unusual`` is the share of training images that are less
+    unusual, 0 to 1.
     """
 
     __tablename__ = "features"
     __table_args__ = (refers("prediction_id", "predictions"),)
 
     prediction_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
     unusual: Mapped[float | None]
-    colour: Mapped[list[Any]]
+    colour: Mapped[list[Any] | None]
     sharpness: Mapped[float | None]
     exposure: Mapped[float | None]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from data.errors import NotFound, RetidermError
+from serving.features.columns import Features as Looks
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.store import Scope, Store, repositories, unscoped
 from serving.gateway.store.repositories import (
@@ -38,13 +38,6 @@ from serving.gateway.store.types import new_id
 from tests.gateway_rows import ORIGIN, World, dump, fill, image_of, tenant_of
 
 ROUTE = {"route": "POST /patients/", "owner": "ada"}
-FEATURES: dict[str, Any] = {
-    "embedding": np.ones(4, np.float32),
-    "unusual": None,
-    "colour": (),
-    "sharpness": None,
-    "exposure": None,
-}
 BATCH: dict[str, Any] = {
     "task": "t",
     "head": "h",
@@ -108,7 +101,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     ),
     "erasures.settle": lambda s, w: gone(lambda: erasures.settle(s, w.erasure, w.sha256, kept=True)),
     "erasures.unfinished": lambda s, w: empty([e for e in erasures.unfinished(s) if e.id == w.erasure]),
-    "features.add": lambda s, w: gone(lambda: features.add(s, w.prediction, **FEATURES)),
+    "features.add": lambda s, w: gone(lambda: features.add(s, w.prediction, Looks())),
     "features.of": lambda s, w: empty(features.of(s, [w.prediction])),
     "features.recent": lambda s, w: empty(features.recent(s, "dr_grading")),
     "idempotency.find": lambda s, w: empty(idempotency.find(s, "key-1", **ROUTE, digest="other")),

@@ -27,9 +27,9 @@ def upgrade() -> None:
         "features",
         sa.Column("tenant_id", ID, nullable=False),
         sa.Column("prediction_id", ID, nullable=False),
-        sa.Column("embedding", sa.LargeBinary(), nullable=False),
+        sa.Column("embedding", sa.LargeBinary(), nullable=True),
         sa.Column("unusual", sa.Double(), nullable=True),
-        sa.Column("colour", JSON, nullable=False),
+        sa.Column("colour", JSON, nullable=True),
         sa.Column("sharpness", sa.Double(), nullable=True),
         sa.Column("exposure", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(

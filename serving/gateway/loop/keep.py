@@ -1,0 +1,61 @@
+"""One way to keep an answer: the prediction, what its image looked like, a place in the queue if doubtful."""
+
+from __future__ import annotations
+
+from serving.gateway.loop.policy import QueuePolicy, priority
+from serving.gateway.models import Answer
+from serving.gateway.store.repositories import features, images, predictions, queue
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Prediction
+
+
+def keep_answer(
+    scope: Scope,
+    policy: QueuePolicy,
+    answer: Answer,
+    *,
+    image_id: str,
+    scan_id: str | None = None,
+    case_id: str | None = None,
+    role: str = "champion",
+    returned: bool = True,
+) -> Prediction:
+    """Keep what a model said of an image, in the transaction of whatever it was said for.
+
+    ``case_id`` is our row's id. A challenger's answer never enters the queue by itself.
+
+    Raises:
+        NotFound: no such image, scan or case.
+        StoreError: the answer can't be traced to its files.
+    """
+    reply = answer.reply
+    row = predictions.add(
+        scope,
+        answer.origin,
+        image_id=image_id,
+        scan_id=scan_id,
+        verdict=reply.verdict,
+        reasons=reply.reasons,
+        answer=answer.document,
+        uncertain=any(head.uncertain for head in reply.heads.values()),
+        role=role,
+        returned=returned,
+    )
+    looks = answer.features
+    if looks is not None and reply.verdict == "gradable":
+        features.add(scope, row.id, looks)
+    if role == "champion":
+        sha256 = images.get(scope, image_id).sha256
+        reasons = policy.doubts(reply, unusual=looks.unusual if looks else None, key=sha256)
+        if reasons:
+            queue.enter(
+                scope,
+                task=answer.origin.task,
+                image_id=image_id,
+                prediction_id=row.id,
+                case_id=case_id,
+                reasons=reasons,
+                priority=priority(reasons, reply),
+                readers_needed=policy.readers,
+            )
+    return row

@@ -1,0 +1,77 @@
+"""Why a reader should look at an image. Pure: what was said goes in, reasons come out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from data.errors import UsageError
+from serving.replies import ModelReply
+
+#: The reasons, each with what it adds to an entry's priority: what a user or a second model says weighs most.
+WEIGHTS = {
+    "rejected": 3.0,
+    "disagreement": 2.0,
+    "unusual": 1.5,
+    "uncertain": 1.0,
+    "several": 0.5,
+    "audit": 0.25,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """When an image enters the queue.
+
+    - ``unusual``: the share of training images that have to be less unusual, 0 to 1; above 1 none enters.
+    - ``audit``: the share of all answered images that enters whatever was said of them, 0 to 1.
+    - ``readers``: how many readers an entry needs, one or two.
+    """
+
+    unusual: float = 0.99
+    audit: float = 0.02
+    readers: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.audit <= 1 or self.unusual < 0:
+            raise UsageError("The audit rate is from 0 to 1, and the share of the unusual at least 0.")
+        if self.readers not in (1, 2):
+            raise UsageError("An entry needs one reader or two.")
+
+    def doubts(self, reply: ModelReply, *, unusual: float | None, key: str) -> tuple[str, ...]:
+        """The reasons that an answer itself gives; none for an image that the quality gate refused.
+
+        ``key`` names the image (its content's SHA-256): whether it is audited depends on nothing else, so
+        that nobody can tell which images will be, and a repetition changes nothing.
+        """
+        if reply.verdict != "gradable":
+            return ()
+        found = []
+        if any(head.uncertain for head in reply.heads.values()):
+            found.append("uncertain")
+        if any(len(head.members) > 1 for head in reply.heads.values()):
+            found.append("several")
+        if unusual is not None and unusual >= self.unusual:
+            found.append("unusual")
+        if _draw(f"{reply.model.name}:{key}") < self.audit:
+            found.append("audit")
+        return tuple(found)
+
+
+def priority(reasons: Iterable[str], reply: ModelReply | None = None) -> float:
+    """The larger, the sooner: the reasons' weights, and within them the less confident answer first."""
+    least = min((head.confidence for head in reply.heads.values()), default=1.0) if reply else 1.0
+    return sum(WEIGHTS[reason] for reason in reasons) + (1.0 - least) / 4
+
+
+def disagree(one: ModelReply, other: ModelReply) -> bool:
+    """Whether two models give any head another label. A head that only one has is no disagreement."""
+    return any(
+        head.label != other.heads[name].label for name, head in one.heads.items() if name in other.heads
+    )
+
+
+def _draw(text: str) -> float:
+    """A number from 0 to 1 that belongs to the text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
