@@ -43,9 +43,15 @@ def tune(
     twentieth. Nothing is written: see ``write_tuned``.
 
     Raises:
+        UsageError: the bundle is no classifier's.
         BundleError: a named precision isn't approved.
         ServingError: nothing here can run the bundle.
     """
+    if bundle.card.kind != "classification":
+        raise UsageError(
+            f"The model {bundle.card.task!r} is of kind {bundle.card.kind}: ONNX Runtime runs it, in fp32.",
+            hint="There is nothing to choose: serve it as it is.",
+        )
     names = list(precisions) or [name for name, item in bundle.card.precisions.items() if item.approved]
     if rounds < 1:
         raise UsageError("A measurement needs at least one round.")

@@ -14,6 +14,7 @@ from data.paths import Home
 from serving.core.bundle import Bundle, PrecisionCard
 from serving.core.runtimes import AUTO, Measured, open_runtime, read_tuned
 from serving.tune import app, tune
+from tests.anomaly_bundles import tiny_anomaly_bundle
 from tests.bundles import tiny_bundle
 from tests.lite import lite_bundle
 
@@ -43,6 +44,12 @@ def test_every_installed_runtime_is_measured_on_every_approved_precision(bundle:
         assert 0 < row.median_ms <= row.p95_ms
         assert row.bytes > 0
     assert found.version == rows[found.runtime, found.precision].version
+
+
+def test_an_anomaly_model_has_nothing_to_choose(tmp_path: Path) -> None:
+    made = tiny_anomaly_bundle(tmp_path / "b")
+    with pytest.raises(UsageError, match="of kind anomaly: ONNX Runtime runs it"):
+        tune(made)
 
 
 def test_the_fastest_is_chosen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
