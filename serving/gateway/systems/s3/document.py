@@ -55,21 +55,38 @@ class History(BaseModel):
     scans: list[State]
 
 
+class AcneProbabilities(BaseModel):
+    """Calibrated."""
+
+    no_acne: float = Share
+    acne: float = Share
+
+
 class Acne(BaseModel):
-    """``no_acne`` or ``acne``."""
+    """Whether there is acne."""
 
     detected: bool
     confidence: float = Share
     label: Literal["no_acne", "acne"]
-    probabilities: dict[str, float]
+    probabilities: AcneProbabilities
+
+
+class ConditionProbabilities(BaseModel):
+    """Calibrated."""
+
+    normal: float = Share
+    acne: float = Share
+    rosacea: float = Share
+    eczema: float = Share
+    pigmentation: float = Share
 
 
 class Condition(BaseModel):
-    """One of normal, acne, rosacea, eczema, pigmentation."""
+    """Which condition the skin is in."""
 
-    condition: str
+    condition: Literal["normal", "acne", "rosacea", "eczema", "pigmentation"]
     confidence: float = Share
-    probabilities: dict[str, float]
+    probabilities: ConditionProbabilities
 
 
 class ModelsUsed(BaseModel):
@@ -138,6 +155,17 @@ class NoResults(BaseModel):
     detail: str
     status: Status | None = None
     reason: Reason | None = None
+
+
+def results_of(scan: Scan) -> dict[str, Any]:
+    """``Results`` of a completed scan's row, keys in the contract's order, which PostgreSQL doesn't keep."""
+    return Results(
+        scan_id=scan.id,
+        status="completed",
+        result=Result.model_validate(scan.result),
+        created_at=scan.created_at.isoformat(),
+        updated_at=scan.updated_at.isoformat(),
+    ).model_dump()
 
 
 def state_of(scan: Scan) -> dict[str, Any]:

@@ -21,7 +21,16 @@ from serving.gateway.store.repositories.idempotency import Answer
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Job, Scan
 from serving.gateway.store.types import about, as_id, new_id
-from serving.gateway.systems.s3.document import Begun, History, NoResults, Results, State, Uploaded, state_of
+from serving.gateway.systems.s3.document import (
+    Begun,
+    History,
+    NoResults,
+    Results,
+    State,
+    Uploaded,
+    results_of,
+    state_of,
+)
 from serving.gateway.uploads import Picture, read_upload, upload_body
 
 _FORMATS = ("jpeg", "png", "webp")
@@ -141,17 +150,9 @@ def add_routes(router: APIRouter, gateway: Gateway, kind: str) -> None:
     async def results(scan_id: ScanId, who: Who) -> Response:
         """The result of a completed scan; 400 while there is none, and where it failed, with the reason."""
         scan = await gateway.run(_read, gateway, _id(scan_id), who)
-        document = state_of(scan)
         if scan.status != "completed":
-            return JSONResponse(_no_result(scan, document), status_code=400)
-        document = {
-            "scan_id": scan.id,
-            "status": scan.status,
-            "result": scan.result,
-            "created_at": document["created_at"],
-            "updated_at": document["updated_at"],
-        }
-        return JSONResponse(document)
+            return JSONResponse(_no_result(scan), status_code=400)
+        return JSONResponse(results_of(scan))
 
 
 def _id(text: str) -> str:
@@ -199,11 +200,11 @@ def _url(gateway: Gateway, kept: Kept, picture: Picture, image_id: str) -> str:
     )
 
 
-def _no_result(scan: Scan, document: dict[str, Any]) -> dict[str, Any]:
+def _no_result(scan: Scan) -> dict[str, Any]:
     if scan.failure is not None:
         return {
             "detail": f"The scan failed: {scan.failure['message']}",
             "status": scan.status,
-            "reason": document["reason"],
+            "reason": scan.failure,
         }
     return {"detail": f"The scan is {scan.status}: there is no result yet.", "status": scan.status}
