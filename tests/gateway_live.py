@@ -34,7 +34,7 @@ def tiny_models(root: Path) -> None:
 
     tasks: dict[str, Mapping[str, Any]] = {
         "dr_grading": {"grade": GRADES},
-        "skin_lesion": {"lesion": LESIONS},
+        "skin_lesion": {"diagnosis": LESIONS},
         "acne": {ACNE.head: ACNE.classes},
         "skin_condition": {CONDITION.head: CONDITION.classes},
         "skin_profile": dict(HEADS),

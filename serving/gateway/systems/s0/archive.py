@@ -39,6 +39,7 @@ COLUMNS = (
     "image_id",
     "status",
     "rejected",
+    "verdict",
 )
 _PAGE = 200
 _PIECE = 2**20
@@ -169,7 +170,8 @@ def document(told: CaseFile, names: Mapping[str, str | None]) -> dict[str, Any]:
 def label_rows(told: CaseFile, names: Mapping[str, str | None]) -> Iterator[list[str]]:
     """Lines of ``labels.csv``: one for each label of each image; ``label`` is empty where there is none.
 
-    ``predicted`` is what the newest model answer says for the label's head, or for the case's task.
+    ``predicted`` is what the newest model answer says for the label's head, or for the case's task;
+    ``verdict`` the quality that it found. What isn't ``gradable`` needs no reader.
     """
     case = told.case
     for image in told.images:
@@ -195,6 +197,7 @@ def label_rows(told: CaseFile, names: Mapping[str, str | None]) -> Iterator[list
                 image.id,
                 cell(case.status),
                 "yes" if case.rejected else "no",
+                answers[-1].verdict if answers else "",
             ]
 
 

@@ -16,7 +16,7 @@ from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, ONCE, errors
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.checks import check_value
-from serving.gateway.store.repositories import cases, predictions
+from serving.gateway.store.repositories import cases, images, predictions
 from serving.gateway.store.repositories.idempotency import Answer as Said
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Case
@@ -69,8 +69,10 @@ async def _keep(gateway: Gateway, request: Request, who: Identity, key: str, *, 
 
 
 def _tell_task(scope: Scope, case: Case) -> None:
-    """Note which task the case is about, as far as its document and its image's predictions tell."""
-    rows = predictions.listed(scope, image_id=case.image_id) if case.image_id is not None else []
-    # Newest first, so the oldest would win: turned.
-    found = {row.task: row.answer for row in reversed(rows)}
-    case.task = task_of(case.payload, found) or case.task
+    """Note which task the case is about, as far as its document and its images' predictions tell."""
+    shown = [image.id for image in images.of_case(scope, case.key)]
+    if case.image_id is not None:
+        shown.append(case.image_id)
+    # The last one counts, and of it the newest answer, which is listed first. A few are enough.
+    rows = [row for image in shown[-5:] for row in reversed(predictions.listed(scope, image_id=image))]
+    case.task = task_of(case.payload, {row.task: row.answer for row in rows}) or case.task

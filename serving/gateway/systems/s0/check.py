@@ -114,8 +114,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 if (before := once.claim(scope)) is not None:
                     return before
                 image = add_picture(scope, kept, picture, system=_SYSTEM, owner=who.subject, case_key=key)
-                if not blurred:
-                    _record(scope, image.id, answers, settings.conf_threshold)
+                # Of a blurred image that a model would have labelled all the same, nothing is kept.
+                given = [a for a in answers if not blurred or a.reply.verdict != "gradable"]
+                _record(scope, image.id, given, settings.conf_threshold)
                 body = {**said, "image_id": image.id, "case_id": key, "timestamp": scope.now.isoformat()}
                 if said["status"] == "uncertain" and key is not None:
                     doubted = unsure_of(answers, settings.conf_threshold)[0]

@@ -27,7 +27,7 @@ from serving.gateway.store.repositories.idempotency import Answer as Said
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Image, Scan
 from serving.gateway.store.types import about
-from serving.gateway.systems.s2.grade import TASK, grade
+from serving.gateway.systems.s2.grade import SEVERITIES, TASK, grade
 from serving.gateway.systems.s2.patients import Moment, PatientId
 from serving.gateway.systems.s2.request import FORM, LONGEST_NOTES, VISITS, Asked, read_asked
 from serving.gateway.uploads import Picture, read_upload
@@ -209,7 +209,9 @@ def _one(gateway: Gateway, tenant: str, scan_id: str) -> dict[str, Any]:
     if shown is None:
         raise NotFound("Scan not found")
     shown["scan_id"] = shown.pop("id")
-    return {**shown, "probabilities": dict(scan.result or {})["probabilities"]}
+    # PostgreSQL keeps a document's keys in an order of its own.
+    kept = dict(scan.result or {})["probabilities"]
+    return {**shown, "probabilities": {name: kept[name] for name in SEVERITIES}}
 
 
 def _past(gateway: Gateway, tenant: str, patient_id: str, skip: int, limit: int) -> list[dict[str, Any]]:
