@@ -8,8 +8,10 @@ trained on ``(x - 127) / 128`` of pixels from 0 to 255, so that the normalisatio
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,16 @@ class Start:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     info: WeightsInfo
+    head: Head | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last layer of a model of ours that a training starts from; ``places``: which logits are whose."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    places: Mapping[str, Sequence[int]]
 
 
 def start(name: str, spec: WeightsSpec, *, pretrained: bool = True, **options: Any) -> Start:
@@ -220,6 +232,11 @@ def _from_file(name: str, spec: WeightsSpec, options: dict[str, Any]) -> Start:
         )
     model = create(name, **options)
     state = read_state(path)
+    ours = _ours(path)
+    if ours is not None:
+        return _from_ours(
+            name, model, state, ours, WeightsInfo(path.name, spec.licence, digest, spec.forbids)
+        )
     wanted = model.state_dict()
     # A classifier of another label set is left behind; the rest must fit exactly.
     found = {key: value for key, value in state.items() if key in wanted or not key.startswith(_HEAD_KEYS)}
@@ -243,6 +260,42 @@ def _from_file(name: str, spec: WeightsSpec, options: dict[str, Any]) -> Start:
     return Start(model, *_normalisation(model), info)
 
 
+def _ours(path: Path) -> dict[str, Any] | None:
+    """What :func:`training.model.save_model` wrote beside a model's weights; None for any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stream:
+        text = (stream.metadata() or {}).get("retiderm")
+    return dict(json.loads(text)) if text else None
+
+
+def _from_ours(
+    name: str, model: Any, state: Mapping[str, torch.Tensor], ours: Mapping[str, Any], info: WeightsInfo
+) -> Start:
+    """Go on from a model that was trained here: its backbone, its normalisation, and its last layer."""
+    if ours.get("backbone") != name:
+        raise TaskError(
+            f"{info.source} holds a {ours.get('backbone')}, the task asks for {name}.",
+            hint="Give the task that backbone, or other weights.",
+        )
+    part = "backbone."
+    try:
+        model.load_state_dict(
+            {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)},
+            strict=True,
+        )
+        head = Head(state["head.weight"], state["head.bias"], dict(ours["slices"]))
+        (red, green, blue), (sred, sgreen, sblue) = ours["mean"], ours["std"]
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise TaskError(
+            f"{info.source} is no whole {name}: {_first_line(error)}", hint="Train again."
+        ) from error
+    mean = (float(red), float(green), float(blue))
+    return Start(model, mean, (float(sred), float(sgreen), float(sblue)), info, head)
+
+
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a ``.safetensors`` or torch file; no code in it is run."""
     import torch
@@ -255,9 +308,12 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, Exception) as error:  # unpickling damaged bytes can raise nearly anything
+        # torch's own words advise to run the file's code.
+        code = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        why = f"it holds {code[1]}, which is code and not a tensor" if code else _first_line(error)
         raise TaskError(
-            f"{path.name} can't be read as weights: {_first_line(error)}",
-            hint="Use .safetensors, or a torch file that holds tensors only.",
+            f"{path.name} can't be read as weights: {why}",
+            hint="Use .safetensors, or a torch file of tensors only: torch.save(model.state_dict(), …).",
         ) from error
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

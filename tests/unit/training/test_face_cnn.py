@@ -144,6 +144,15 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_whole_model_in_a_file_is_refused_in_our_own_words(tmp_path: Path) -> None:
+    torch.save(face_cnn.build("face_cnn4_avg2"), tmp_path / "whole.pth")
+    with pytest.raises(TaskError, match=r"holds training\.face_cnn\.FaceCnn, which is code") as caught:
+        architecture(Foreign(tmp_path / "whole.pth"))
+    # torch's advice is to run it all the same.
+    assert "weights_only" not in str(caught.value)
+    assert "state_dict()" in str(caught.value)
+
+
 def test_an_unknown_name_is_refused() -> None:
     for name in ("face_cnn5", "face_cnn3_avg0", "face_cnn"):
         with pytest.raises(TaskError, match="no backbone"):
