@@ -14,6 +14,7 @@ from data.provenance import versions
 from serving.gateway.access import Gate
 from serving.gateway.blobs import BlobStore
 from serving.gateway.jobs import Jobs
+from serving.gateway.loop.challenge import Challengers
 from serving.gateway.loop.policy import QueuePolicy
 from serving.gateway.models import Models
 from serving.gateway.rates import Limiter
@@ -58,6 +59,7 @@ class Gateway:
         self.policy = QueuePolicy(settings.queue_unusual, settings.queue_audit, settings.queue_readers)
         self.limiter = Limiter(settings.requests_per_minute)
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self.challengers = Challengers(lambda: self.models, self.store, self.policy)
         self.jobs = Jobs(self)
         self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
@@ -87,6 +89,7 @@ class Gateway:
     async def stop(self) -> None:
         """Let work end, then close everything."""
         await self.jobs.stop()
+        await self.challengers.stop()
         for part in reversed(self.parts.values()):
             await part.stop()
         if self._models is not None:

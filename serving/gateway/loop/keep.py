@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.core.challenger import challenger_name
 from serving.gateway.loop.policy import QueuePolicy, priority
 from serving.gateway.models import Answer
 from serving.gateway.store.repositories import features, images, predictions, queue
@@ -17,18 +18,22 @@ def keep_answer(
     image_id: str,
     scan_id: str | None = None,
     case_id: str | None = None,
-    role: str = "champion",
+    role: str | None = None,
     returned: bool = True,
 ) -> Prediction:
     """Keep what a model said of an image, in the transaction of whatever it was said for.
 
-    ``case_id`` is our row's id. A challenger's answer never enters the queue by itself.
+    ``case_id`` is our row's id. ``role`` is by who answered, where not said. An answer that nobody was given
+    asks for no reader.
 
     Raises:
         NotFound: no such image, scan or case.
         StoreError: the answer can't be traced to its files.
     """
     reply = answer.reply
+    if role is None:
+        challenger = answer.origin.model_name == challenger_name(answer.origin.task)
+        role = "challenger" if challenger else "champion"
     row = predictions.add(
         scope,
         answer.origin,
@@ -44,7 +49,7 @@ def keep_answer(
     looks = answer.features
     if looks is not None and reply.verdict == "gradable":
         features.add(scope, row.id, looks)
-    if role == "champion":
+    if returned:
         sha256 = images.get(scope, image_id).sha256
         reasons = policy.doubts(reply, unusual=looks.unusual if looks else None, key=sha256)
         if reasons:
