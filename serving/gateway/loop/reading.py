@@ -1,0 +1,181 @@
+"""What happens when a reader says what they see: labels, two readers, a third who decides, undo.
+
+An entry's state follows from the labels that stand (:func:`state_of`); nothing else is remembered, so that an
+undo leads back to where it was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.errors import Conflict, RequestError
+from serving.gateway.store.repositories import labels, predictions, queue
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Label, Prediction, QueueEntry
+
+REVIEW, ADJUDICATION = "review", "adjudication"
+_LONGEST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One head's label: a class, or why the image can't be graded. Exactly one of the two."""
+
+    value: str | None = None
+    cannot_grade: str | None = None
+
+
+def record(
+    scope: Scope, entry_id: str, *, reader: str, said: Mapping[str, Said], comment: str | None = None
+) -> QueueEntry:
+    """Keep what a reader says of an entry; what the same reader said before is taken back.
+
+    Raises:
+        NotFound: the entry is gone, for instance since its patient was erased.
+        RequestError: a head or class is not the model's, or a head is left out.
+        Conflict: somebody else has labelled it, and it needs no further reader.
+    """
+    entry = queue.get(scope, entry_id, lock=True)
+    prediction = predictions.get(scope, entry.prediction_id)
+    _check(said, classes_of(prediction), comment)
+    standing = labels_of(scope, entry)
+    source = _admit(entry, standing, reader)
+    for row in standing:
+        if row.reader == reader:
+            labels.withdraw(scope, row.id)
+    for head, one in said.items():
+        labels.add(
+            scope,
+            image_id=entry.image_id,
+            task=entry.task,
+            head=head,
+            reader=reader,
+            value=one.value,
+            cannot_grade=one.cannot_grade,
+            comment=comment or None,
+            case_id=entry.case_id,
+            prediction_id=entry.prediction_id,
+            source=source,
+        )
+    return _settle(scope, entry)
+
+
+def undo(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
+    """Take back what a reader said of an entry, or that they skipped it.
+
+    Raises:
+        NotFound: the entry is gone.
+        Conflict: there is nothing of this reader's to take back.
+    """
+    entry = queue.get(scope, entry_id, lock=True)
+    own = [row for row in labels_of(scope, entry) if row.reader == reader]
+    if not own and entry.state != "skipped":
+        raise Conflict("There is nothing of yours to take back here.")
+    for row in own:
+        labels.withdraw(scope, row.id)
+    if entry.state == "skipped":
+        queue.move(scope, entry.id, "waiting")
+    return _settle(scope, entry)
+
+
+def skip(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
+    """Put an entry aside. Labels that stand stay, and so does what they made of it.
+
+    Raises:
+        NotFound: the entry is gone.
+    """
+    entry = queue.get(scope, entry_id, lock=True)
+    if entry.state == "waiting":
+        scope.audit("queue.skip", f"image:{entry.image_id}", entry=entry.id, reader=reader)
+        return queue.move(scope, entry.id, "skipped")
+    return entry
+
+
+def labels_of(scope: Scope, entry: QueueEntry) -> list[Label]:
+    """The labels that stand for an entry, oldest first."""
+    return labels.listed(scope, image_id=entry.image_id, task=entry.task)
+
+
+def classes_of(prediction: Prediction) -> dict[str, tuple[str, ...]]:
+    """The heads of the model that answered, each with its classes."""
+    heads: Mapping[str, Any] = prediction.answer.get("heads", {})
+    return {name: tuple(head["probabilities"]) for name, head in heads.items()}
+
+
+def by_reader(standing: Iterable[Label]) -> dict[str, dict[str, str | None]]:
+    """For each reader, in the order of their first label, each head's class; None for "cannot grade"."""
+    found: dict[str, dict[str, str | None]] = defaultdict(dict)
+    for row in standing:
+        found[row.reader][row.head] = row.value
+    return dict(found)
+
+
+def state_of(standing: Sequence[Label], readers_needed: int, skipped: bool = False) -> str:
+    """``waiting``, ``adjudicate``, ``done`` or ``skipped``, by the labels that stand."""
+    if any(row.source == ADJUDICATION for row in standing):
+        return "done"
+    readers = by_reader(standing)
+    if len(readers) < readers_needed:
+        return "skipped" if skipped and not readers else "waiting"
+    first, *others = readers.values()
+    return "done" if all(other == first for other in others) else "adjudicate"
+
+
+def verdict_of(standing: Sequence[Label]) -> list[Label]:
+    """The labels that count: an adjudicator's where there is one, else the first reader's."""
+    decided = [row for row in standing if row.source == ADJUDICATION]
+    if decided:
+        return decided
+    return [row for row in standing if row.reader == standing[0].reader] if standing else []
+
+
+def _admit(entry: QueueEntry, standing: Sequence[Label], reader: str) -> str:
+    """As what a reader's labels count. ``Conflict`` where the entry needs no one else."""
+    readers = by_reader(standing)
+    if any(row.source == ADJUDICATION and row.reader != reader for row in standing):
+        raise _taken(standing)
+    if reader in readers:
+        own = next(row for row in standing if row.reader == reader)
+        return own.source
+    if len(readers) < entry.readers_needed:
+        return REVIEW
+    if state_of(standing, entry.readers_needed) == "adjudicate":
+        return ADJUDICATION
+    raise _taken(standing)
+
+
+def _taken(standing: Sequence[Label]) -> Conflict:
+    last = standing[-1]
+    when = last.created_at.strftime("%Y-%m-%d %H:%M UTC")
+    return Conflict(
+        f"This image was labelled by {last.reader} at {when}.",
+        hint="Go on with the next one; ask for two readers where a second opinion is wanted.",
+    )
+
+
+def _settle(scope: Scope, entry: QueueEntry) -> QueueEntry:
+    state = state_of(labels_of(scope, entry), entry.readers_needed, skipped=entry.state == "skipped")
+    return queue.move(scope, entry.id, state)
+
+
+def _check(said: Mapping[str, Said], classes: Mapping[str, tuple[str, ...]], comment: str | None) -> None:
+    if set(said) != set(classes):
+        raise RequestError(
+            f"The label names {', '.join(sorted(said)) or 'no head'}; the model's heads are "
+            f"{', '.join(classes)}.",
+            hint="Say each head's class, or that it can't be graded.",
+        )
+    for head, one in said.items():
+        if (one.value is None) == (one.cannot_grade is None):
+            raise RequestError(f"{head}: say either a class, or why it can't be graded.")
+        if one.value is not None and one.value not in classes[head]:
+            raise RequestError(
+                f"{head} has no class {one.value!r}.", hint=f"Its classes: {', '.join(classes[head])}."
+            )
+        if one.cannot_grade is not None and not 0 < len(one.cannot_grade.strip()) <= _LONGEST:
+            raise RequestError(f"{head}: why it can't be graded has 1 to {_LONGEST} characters.")
+    if comment is not None and len(comment) > _LONGEST:
+        raise RequestError(f"A comment has at most {_LONGEST} characters.")
