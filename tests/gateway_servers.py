@@ -164,6 +164,9 @@ def _start_s3(weed: Path, folder: Path) -> S3 | None:
                 f"-filer.port={filer}",
                 "-s3",
                 f"-s3.port={port}",
+                # Two that nobody asks, at fixed ports: a second server would not start.
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
                 f"-s3.config={folder / 's3.json'}",
                 "-master.volumeSizeLimitMB=64",
                 "-volume.max=50",

@@ -78,6 +78,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "audit.head": lambda s, w: empty(audit.head(s).seq),
     "audit.verify": lambda s, w: empty(audit.verify(s)),
     "audit.write_entries": lambda s, w: audit.write_entries(s),
+    "cases.by_id": lambda s, w: gone(lambda: cases.by_id(s, w.case_row)),
     "cases.entries": lambda s, w: gone(lambda: cases.entries(s, w.case)),
     "cases.get": lambda s, w: gone(lambda: cases.get(s, w.case)),
     "cases.listed": lambda s, w: empty(cases.listed(s)),
@@ -88,6 +89,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "erasures.excluded": lambda s, w: empty(erasures.excluded(s)),
     "erasures.finish": lambda s, w: gone(lambda: erasures.finish(s, w.erasure, {})),
     "erasures.get": lambda s, w: gone(lambda: erasures.get(s, w.erasure)),
+    "erasures.listed": lambda s, w: empty([e for e in erasures.listed(s) if e.id == w.erasure]),
     "erasures.reach": lambda s, w: gone(lambda: erasures.reach(s, patient_id=w.patient)),
     "erasures.remove": lambda s, w: empty(
         sum(
@@ -111,6 +113,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "idempotency.claim": lambda s, w: empty(idempotency.claim(s, "key-1", **ROUTE, digest="d")),
     "idempotency.clear_expired": lambda s, w: empty(idempotency.clear_expired(s)),
     "images.add": lambda s, w: None,  # see test_an_image_can_not_be_added_to_another_tenants_patient
+    "images.belong": lambda s, w: gone(lambda: images.belong(s, w.image, w.patient)),
     "images.forget_content": lambda s, w: images.forget_content(s, w.sha256),
     "images.get": lambda s, w: gone(lambda: images.get(s, w.image)),
     "images.known": lambda s, w: empty(images.known(s, [w.sha256])),

@@ -1,0 +1,100 @@
+"""``/v1/audit``: who did what, when; a chain that shows what was altered."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from serving.gateway.access import Role
+from serving.gateway.gateway import Gateway
+from serving.gateway.routing import Who, allow
+from serving.gateway.store.checks import check_text
+from serving.gateway.store.repositories import audit
+from serving.gateway.store.repositories.audit import Head
+from serving.gateway.store.tables import AuditEntry
+from serving.gateway.systems.v1.common import After, Limit, Page, page_of, start_of
+from serving.gateway.systems.v1.images import invalid
+
+_Name = Annotated[str | None, Query(max_length=200)]
+
+
+class Entry(BaseModel):
+    """One entry. ``hash`` covers all of it and ``prev``, the one before's hash; ``data`` names nobody."""
+
+    seq: int
+    at: dt.datetime
+    actor: str
+    action: str
+    about: str
+    data: dict[str, Any]
+    prev: str
+    hash: str
+
+
+class Verified(BaseModel):
+    """Whether the log is whole, to its entry ``seq``. Keep ``seq`` and ``hash`` elsewhere."""
+
+    sound: bool
+    seq: int
+    hash: str
+    problems: list[str]
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """Add them."""
+
+    @router.get("/v1/audit")
+    @allow(Role.ADMIN)
+    async def list_entries(
+        who: Who, about: _Name = None, action: _Name = None, after: After = None, limit: Limit = 100
+    ) -> Page[Entry]:
+        """Entries in their order. ``about`` is ``<kind>:<id>``, as ``patient:7d5b1f9e-…``."""
+        for name, text in (("about", about), ("action", action)):
+            check_text(text or "", name)
+
+        def read() -> Page[Entry]:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                rows = audit.entries(
+                    scope, about=about, action=action, after=start_of(after), limit=limit + 1
+                )
+                return page_of(rows, limit, _shown, lambda row: int(row.seq))
+
+        return await gateway.run(read)
+
+    @router.get("/v1/audit/verify")
+    @allow(Role.ADMIN)
+    async def verify(
+        who: Who,
+        seq: Annotated[
+            int | None, Query(ge=1, lt=2**63, description="An entry that was kept elsewhere: its number.")
+        ] = None,
+        hash: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="And its hash.")] = None,
+    ) -> Verified:
+        """Go over the whole log. A tail that was cut off shows only against a hash that was kept."""
+        if (seq is None) != (hash is None):
+            raise invalid("seq", "seq and hash come together", place="query")
+        kept = {"the place that was asked for": Head(seq, hash)} if seq is not None and hash else {}
+
+        def read() -> Verified:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                head = audit.head(scope)
+                problems = audit.verify(scope, kept)
+            return Verified(sound=not problems, seq=head.seq, hash=head.hash, problems=problems)
+
+        return await gateway.run(read)
+
+
+def _shown(row: AuditEntry) -> Entry:
+    return Entry(
+        seq=row.seq,
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        about=row.about,
+        data=audit.data_of(row),
+        prev=row.prev,
+        hash=row.hash,
+    )

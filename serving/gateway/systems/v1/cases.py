@@ -1,0 +1,120 @@
+"""``/v1/cases``: what apps logged of images and answers (S0), for those who review them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from serving.gateway.access import Role
+from serving.gateway.gateway import Gateway
+from serving.gateway.routing import Who, allow
+from serving.gateway.store.repositories import cases, images
+from serving.gateway.systems.v1.common import After, Id, Limit, Page, page_of, refusals, start_of, utc
+
+_Word = Annotated[str | None, Query(max_length=200)]
+
+
+class Case(BaseModel):
+    """A case, as it was said last. ``key`` is the app's own id of it."""
+
+    id: uuid.UUID
+    key: str
+    image_id: uuid.UUID | None
+    patient_id: uuid.UUID | None
+    task: str | None
+    status: str | None
+    user_id: str | None
+    user_role: str | None
+    rejected: bool
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class Entry(BaseModel):
+    """What an app sent about a case, as it was sent."""
+
+    id: uuid.UUID
+    payload: dict[str, Any]
+    by: str
+    created_at: dt.datetime
+
+
+class Rejection(BaseModel):
+    """A user who said that the answer is wrong."""
+
+    id: uuid.UUID
+    reason: str | None
+    notes: str | None
+    predictions: list[Any]
+    by: str
+    created_at: dt.datetime
+
+
+class Whole(Case):
+    """A case with everything that was said of it, oldest first, and its images."""
+
+    entries: list[Entry]
+    rejections: list[Rejection]
+    images: list[uuid.UUID]
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """Add them."""
+
+    @router.get("/v1/cases")
+    @allow(Role.REVIEWER)
+    async def list_cases(
+        who: Who,
+        status: _Word = None,
+        task: _Word = None,
+        key: Annotated[str | None, Query(max_length=200, description="The app's own id.")] = None,
+        rejected: bool | None = None,
+        since: Annotated[dt.datetime | None, Query(description="Changed since then.")] = None,
+        after: After = None,
+        limit: Limit = 50,
+    ) -> Page[Case]:
+        """Cases in the order of their making."""
+        changed = utc(since) if since is not None else None
+
+        def read() -> Page[Case]:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                rows = cases.listed(
+                    scope,
+                    status=status,
+                    task=task,
+                    key=key,
+                    rejected=rejected,
+                    since=changed,
+                    after=start_of(after),
+                    limit=limit + 1,
+                )
+                return page_of(rows, limit, _shown, lambda row: int(row.number))
+
+        return await gateway.run(read)
+
+    @router.get("/v1/cases/{case_id}", responses=refusals(404))
+    @allow(Role.REVIEWER)
+    async def get_case(who: Who, case_id: Id) -> Whole:
+        """One case, with its entries and rejections. ``case_id`` is its ``id``, not the app's ``key``."""
+
+        def read() -> Whole:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                row = cases.by_id(scope, str(case_id))
+                said, against = cases.entries(scope, row.key), cases.rejections(scope, row.key)
+                pictures = {image.id for image in images.of_case(scope, row.key)} | {row.image_id} - {None}
+                return Whole(
+                    **_shown(row).model_dump(),
+                    entries=[Entry.model_validate(item, from_attributes=True) for item in said],
+                    rejections=[Rejection.model_validate(item, from_attributes=True) for item in against],
+                    images=sorted(uuid.UUID(item) for item in pictures if item),
+                )
+
+        return await gateway.run(read)
+
+
+def _shown(row: Any) -> Case:
+    return Case.model_validate(row, from_attributes=True)

@@ -1,0 +1,96 @@
+"""What the nouns share: ids, moments, pages, refusals."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.errors import NotAllowed
+from serving.gateway.access import Role
+from serving.gateway.access.gate import Identity
+from serving.gateway.errors import Gone, own_shape
+from serving.gateway.openapi import errors
+from serving.gateway.store.repositories import images
+from serving.gateway.store.repositories.idempotency import Answer
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Image
+
+T = TypeVar("T")
+
+#: ``responses`` of a route in /v1's words.
+refusals = partial(errors, shape=own_shape)
+
+#: An id in a path.
+Id = Annotated[uuid.UUID, Path(description="A UUID, as the answer that made it told.")]
+MOST = 200
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
+After = Annotated[
+    str | None,
+    Query(pattern=r"^[0-9]{1,18}$", description="Where a page begins: the one before's `next`."),
+]
+#: The name of a task, which is also a model's.
+Task = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["dr_grading"])]
+#: A text that an index holds.
+Short = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+
+
+class In(BaseModel):
+    """What a client sends: a field that there isn't is an error, and not passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list, oldest first. ``next`` is null on the last page."""
+
+    items: list[T]
+    next: str | None = Field(description="Give it as `after` for what follows.")
+
+
+def page_of(
+    rows: Sequence[Any], limit: int, show: Callable[[Any], T], number: Callable[[Any], int]
+) -> Page[T]:
+    """A page of ``rows``, of which one more than ``limit`` was asked for."""
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page[Any](items=[show(row) for row in shown], next=str(number(shown[-1])) if more else None)
+
+
+def start_of(after: str | None) -> int:
+    """The number after which a page begins."""
+    return int(after or 0)
+
+
+def made(answer: Answer) -> str:
+    """The id of what a request made, this time or the first.
+
+    Raises:
+        Gone: it was erased since.
+    """
+    if answer.body is None:
+        raise Gone("What this request made was erased since.", hint="Use another Idempotency-Key.")
+    return str(answer.body["id"])
+
+
+def seen_image(scope: Scope, who: Identity, image_id: str) -> Image:
+    """An image that this client may see: a tenant's, but a face scan's only by whoever made it.
+
+    Raises:
+        NotFound: there is none.
+        NotAllowed: it is another's face.
+    """
+    image = images.get(scope, image_id)
+    if image.system == "s3" and who.role is Role.APP and image.owner != who.subject:
+        raise NotAllowed("This image is another's.")
+    return image
+
+
+def utc(moment: dt.datetime) -> dt.datetime:
+    """In UTC; one without a zone is taken to be."""
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)

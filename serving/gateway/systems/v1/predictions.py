@@ -1,0 +1,392 @@
+"""``/v1/predictions``: ask a model about an image, and what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
+
+from data.errors import NotFound
+from data.files import sha256_bytes
+from serving.gateway.access import Role
+from serving.gateway.access.gate import Identity
+from serving.gateway.blobs.base import Kept
+from serving.gateway.errors import NotServed
+from serving.gateway.gateway import Gateway
+from serving.gateway.models import Answer as Said
+from serving.gateway.once import Once
+from serving.gateway.openapi import KEYED, MODEL, ONCE
+from serving.gateway.pictures import add_picture, checked, keep_picture, url_of
+from serving.gateway.routing import Who, allow
+from serving.gateway.store.repositories import images, patients, predictions
+from serving.gateway.store.repositories.idempotency import Answer
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Image as ImageRow
+from serving.gateway.store.tables import Prediction as Row
+from serving.gateway.store.types import about
+from serving.gateway.systems.v1.common import Id, In, Task, made, refusals, seen_image
+from serving.gateway.systems.v1.images import SYSTEM
+from serving.gateway.uploads import Picture, read_upload, upload_body
+
+# Where an answer's document names the overlay's image.
+_OVERLAY = "overlay_image_id"
+
+
+class PredictionIn(In):
+    """What to ask: an image that is kept already, or one that comes with the request."""
+
+    task: Task
+    image_id: uuid.UUID | None = None
+    explain: bool = Field(False, description="An overlay that shows what the answer rests on.")
+    patient_id: uuid.UUID | None = Field(None, description="Whose image it is, where that isn't noted yet.")
+
+
+class Quality(BaseModel):
+    """Whether the image can be looked at: ``gradable``, ``retake`` or ``ungradable``, and why."""
+
+    verdict: str
+    reasons: list[str]
+
+
+class Head(BaseModel):
+    """One question's answer: its label, every class's calibrated probability, and the conformal set."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    set: list[str]
+    uncertain: bool
+
+
+class Region(BaseModel):
+    """A place that is unusual, in pixels of the image: x, y, width, height."""
+
+    bbox: list[float]
+    area_px: float
+    contour: list[list[float]]
+
+
+class Anomaly(BaseModel):
+    """How far the image is from the OK ones, and where. No label without a threshold."""
+
+    score: float
+    threshold: float | None
+    label: str | None
+    regions: list[Region]
+
+
+class Model(BaseModel):
+    """Which files answered, and what they learned from."""
+
+    task: str
+    name: str
+    version: str
+    precision: str
+    digest: str
+    dataset_digest: str
+    code_digest: str
+
+
+class Overlay(BaseModel):
+    """The overlay, an image of its own. ``url`` gives it to whoever has it, until it expires."""
+
+    image_id: uuid.UUID
+    url: str
+    url_expires_at: dt.datetime
+
+
+class Prediction(BaseModel):
+    """What a model said of an image. No heads and no anomaly where the image isn't gradable.
+
+    ``uncertain``: a person should look, since a head is uncertain, or there is no answer.
+    """
+
+    id: uuid.UUID
+    created_at: dt.datetime
+    image_id: uuid.UUID
+    patient_id: uuid.UUID | None
+    task: str
+    quality: Quality
+    heads: dict[str, Head]
+    anomaly: Anomaly | None
+    uncertain: bool
+    overlay: Overlay | None
+    model: Model
+    trace: str = Field(description="The path of everything behind the answer.")
+
+
+class TracedImage(BaseModel):
+    """The image that was answered."""
+
+    id: uuid.UUID
+    sha256: str
+    media_type: str
+
+
+class TracedModel(BaseModel):
+    """The bundle that answered."""
+
+    task: str
+    name: str
+    version: str
+    precision: str
+    bundle_digest: str
+
+
+class Trace(BaseModel):
+    """Everything behind one answer: image, bundle, data set, code, verdict, and the document as given."""
+
+    prediction_id: uuid.UUID
+    created_at: dt.datetime
+    image: TracedImage
+    model: TracedModel
+    dataset_digest: str
+    code_digest: str
+    quality: dict[str, Any]
+    answer: dict[str, Any]
+
+
+_PROPERTIES = {
+    "task": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+    "explain": {"type": "boolean"},
+    "patient_id": {"type": "string", "format": "uuid"},
+}
+_BODY = upload_body("The image: JPEG, PNG, BMP, WebP, TIFF or GIF.", fields=_PROPERTIES)
+_KEPT = {
+    "type": "object",
+    "properties": {**_PROPERTIES, "image_id": {"type": "string", "format": "uuid"}},
+    "required": ["task", "image_id"],
+    "additionalProperties": False,
+    "example": {"task": "dr_grading", "image_id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e", "explain": True},
+}
+_BODY["requestBody"]["content"]["application/json"] = {"schema": _KEPT}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, read. ``data`` is the image that came with it, None where it names one."""
+
+    task: str
+    explain: bool
+    image_id: str | None
+    patient_id: str | None
+    data: bytes | None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it asks, for its idempotency key."""
+        image = self.image_id if self.data is None else sha256_bytes(self.data)
+        return {"task": self.task, "explain": self.explain, "patient_id": self.patient_id, "image": image}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is there already: ids as we write them, the image's row, an earlier answer."""
+
+    patient_id: str | None
+    image: ImageRow | None
+    earlier: Answer | None
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """Add them."""
+    hours = gateway.settings.idempotency_hours
+
+    @router.post(
+        "/v1/predictions",
+        status_code=201,
+        responses=refusals(404, *MODEL, *ONCE),
+        openapi_extra={**_BODY, **KEYED},
+    )
+    @allow(Role.APP, Role.REVIEWER)
+    async def add_prediction(
+        request: Request,
+        who: Who,
+        task: Annotated[Task | None, Query(description="Where the body is an image.")] = None,
+        explain: Annotated[bool | None, Query()] = None,
+        patient_id: Annotated[uuid.UUID | None, Query()] = None,
+    ) -> Prediction:
+        """Ask a task's model about an image: one that is kept (JSON), or one that comes with the request.
+
+        A form has the image in ``file``, and the other fields; an image as the body has them in the query.
+        An image that can't be graded has an answer too: its verdict, and no heads.
+        """
+        query = {"task": task, "explain": explain, "patient_id": patient_id}
+        asked = await read_asked(request, {k: v for k, v in query.items() if v is not None})
+        once = Once.of(request, who, asked.said, hours=hours)
+        known = await gateway.run(_look, gateway, who, asked, once)
+        answer = known.earlier or await _answer(gateway, who, asked, known, once)
+        return await gateway.run(_one, gateway, who, made(answer))
+
+    @router.get("/v1/predictions/{prediction_id}", responses=refusals(404))
+    @allow(Role.APP, Role.REVIEWER)
+    async def get_prediction(who: Who, prediction_id: Id) -> Prediction:
+        """One prediction, as it was answered."""
+        return await gateway.run(_one, gateway, who, str(prediction_id))
+
+    @router.get("/v1/predictions/{prediction_id}/trace", responses=refusals(404))
+    @allow(Role.APP, Role.REVIEWER)
+    async def get_trace(who: Who, prediction_id: Id) -> Trace:
+        """Everything behind one answer, down to the data and the code that made the model."""
+
+        def read() -> Trace:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                row = predictions.get(scope, str(prediction_id))
+                seen_image(scope, who, row.image_id)
+                return Trace.model_validate(predictions.trace(scope, row.id))
+
+        return await gateway.run(read)
+
+
+async def read_asked(request: Request, query: dict[str, Any]) -> Asked:
+    """The request in any of its forms: JSON, a form, an image with a query. A body's word goes before.
+
+    Raises:
+        RequestValidationError: a field is missing, unknown or not of its form.
+        RequestError: a form without its file, or damaged.
+        WrongType: the body is neither.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    data: bytes | None = None
+    try:
+        if kind == "application/json":
+            given = PredictionIn.model_validate_json(await request.body())
+            asked = PredictionIn.model_validate({**query, **given.model_dump(exclude_unset=True)})
+        else:
+            sent = await read_upload(request)
+            data = sent.data
+            fields = {key: value for key, value in sent.fields.items() if key != "image_id"}
+            asked = PredictionIn.model_validate({**query, **fields})
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_input=False)]
+        ) from None
+    if data is None and asked.image_id is None:
+        raise RequestValidationError(
+            [{"type": "missing", "loc": ("body", "image_id"), "msg": "Field required"}]
+        )
+    return Asked(asked.task, asked.explain, _text(asked.image_id), _text(asked.patient_id), data)
+
+
+def _look(gateway: Gateway, who: Identity, asked: Asked, once: Once) -> Known:
+    """Before a model takes its time: is everything there that is named?"""
+    with gateway.store.read(who.tenant, who.actor) as scope:
+        patient = patients.get(scope, asked.patient_id).id if asked.patient_id is not None else None
+        image = seen_image(scope, who, asked.image_id) if asked.image_id is not None else None
+        return Known(patient, image, once.find(scope))
+
+
+async def _answer(gateway: Gateway, who: Identity, asked: Asked, known: Known, once: Once) -> Answer:
+    picture: Picture | None = None
+    if asked.data is not None:
+        picture = await checked(gateway, asked.data)
+        data = picture.data
+    else:
+        assert known.image is not None
+        data = await gateway.run(gateway.blobs.get, who.tenant, known.image.sha256)
+    try:
+        said = await gateway.models.ask(asked.task, data, explain="overlay" if asked.explain else "")
+    except NotServed as error:
+        raise NotFound(error.message, hint="GET /v1/models lists what is served.") from error
+    kept, overlay = await asyncio.gather(_keep(gateway, who, picture), _keep_overlay(gateway, who, said))
+
+    def write() -> Answer:
+        with gateway.store.write(who.tenant, who.actor) as scope:
+            if (earlier := once.claim(scope)) is not None:
+                return earlier
+            row = _add(scope, who, asked, known, kept, overlay, said)
+            return once.answer(scope, 201, {"id": row.id}, about=about("image", row.image_id))
+
+    return await gateway.run(write)
+
+
+def _add(
+    scope: Scope,
+    who: Identity,
+    asked: Asked,
+    known: Known,
+    kept: tuple[Kept, Picture] | None,
+    overlay: tuple[Kept, Picture] | None,
+    said: Said,
+) -> Row:
+    whose: dict[str, Any] = {"system": SYSTEM, "owner": who.subject}
+    if kept is not None:
+        image = add_picture(scope, *kept, **whose, patient_id=known.patient_id)
+    else:
+        assert asked.image_id is not None
+        image = images.get(scope, asked.image_id)
+        # What is made of another system's image is as much its owner's.
+        whose = {"system": image.system, "owner": image.owner}
+        if known.patient_id is not None:
+            image = images.belong(scope, image.id, known.patient_id)
+    document = said.document
+    if overlay is not None:
+        picture = add_picture(
+            scope, *overlay, **whose, kind="overlay", derived_from=image.id, patient_id=image.patient_id
+        )
+        document = {**document, _OVERLAY: picture.id}
+    return predictions.add(
+        scope,
+        said.origin,
+        image_id=image.id,
+        verdict=said.reply.verdict,
+        reasons=said.reply.reasons,
+        answer=document,
+        uncertain=any(head.uncertain for head in said.reply.heads.values()),
+    )
+
+
+async def _keep(gateway: Gateway, who: Identity, picture: Picture | None) -> tuple[Kept, Picture] | None:
+    return (await keep_picture(gateway, who.tenant, picture), picture) if picture is not None else None
+
+
+async def _keep_overlay(gateway: Gateway, who: Identity, said: Said) -> tuple[Kept, Picture] | None:
+    return await _keep(gateway, who, await checked(gateway, said.overlay) if said.overlay else None)
+
+
+def _one(gateway: Gateway, who: Identity, prediction_id: str) -> Prediction:
+    with gateway.store.read(who.tenant, who.actor) as scope:
+        row = predictions.get(scope, prediction_id)
+        image = seen_image(scope, who, row.image_id)
+        drawn = row.answer.get(_OVERLAY)
+        overlay = images.get(scope, drawn) if drawn is not None else None
+    return _shown(gateway, row, image, overlay)
+
+
+def _shown(gateway: Gateway, row: Row, image: ImageRow, overlay: ImageRow | None) -> Prediction:
+    expires = gateway.store.clock() + dt.timedelta(seconds=gateway.settings.url_expires_s)
+    return Prediction(
+        id=uuid.UUID(row.id),
+        created_at=row.created_at,
+        image_id=uuid.UUID(row.image_id),
+        patient_id=uuid.UUID(image.patient_id) if image.patient_id is not None else None,
+        task=row.task,
+        quality=Quality(verdict=row.verdict, reasons=row.reasons),
+        heads={name: Head.model_validate(head) for name, head in row.answer.get("heads", {}).items()},
+        anomaly=Anomaly.model_validate(row.answer["anomaly"]) if "anomaly" in row.answer else None,
+        uncertain=row.uncertain or row.verdict != "gradable",
+        overlay=Overlay(image_id=uuid.UUID(overlay.id), url=url_of(gateway, overlay), url_expires_at=expires)
+        if overlay is not None
+        else None,
+        model=Model(
+            task=row.task,
+            name=row.model_name,
+            version=row.model_version,
+            precision=row.precision,
+            digest=row.bundle_digest,
+            dataset_digest=row.dataset_digest,
+            code_digest=row.code_digest,
+        ),
+        trace=f"/v1/predictions/{row.id}/trace",
+    )
+
+
+def _text(found: uuid.UUID | None) -> str | None:
+    return str(found) if found is not None else None
