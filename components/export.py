@@ -37,7 +37,7 @@ def export(
         from data.dataset import Dataset
         from data.files import read_json
         from training.calibrate import HeadCalibration
-        from training.export.build import package
+        from training.export.build import package, trained
         from training.model import load_model
         from training.task import task_from_dict
 
@@ -54,6 +54,7 @@ def export(
             fitted,
             Path(bundle.path),
             run_id=mlflow_run_id,
+            extra=trained(Path(model.path)),
         )
         bundle.metadata.update(digest=made.digest)
         say(f"bundle {made.digest[:19]}, parity holds")

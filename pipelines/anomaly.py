@@ -23,7 +23,7 @@ from components.register import register
 from components.validate import validate
 from pipelines.shape import NEVER_CACHED, Configure, Placing, Shape
 
-__all__ = ["NEVER_CACHED", "SHAPE", "STEPS", "build"]
+__all__ = ["NEVER_CACHED", "SHAPE", "STEPS", "after_ingest", "build"]
 
 #: In order.
 STEPS = (
@@ -89,83 +89,116 @@ def build(configure: Configure | None = None, *, name: str = "anomaly", fresh: b
                 code_digest=data_code,
             ),
         )
-        dataset, digest = made.outputs["dataset"], made.outputs["Output"]
-        checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
-        embedded = placed(
-            "features",
-            features(
-                recipe=recipe, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code
-            ),
-        ).after(checked)
-        extractor = embedded.outputs["extractor"]
-        chosen = placed(
-            "coreset",
-            coreset(
-                extractor=extractor,
-                patches=embedded.outputs["patches"],
-                coreset_rate=coreset_rate,
-                seed=seed,
-                code_digest=model_code,
-            ),
+        after_ingest(
+            placed,
+            made,
+            task_name=task_name,
+            task=task,
+            recipe=recipe,
+            scoring=scoring,
+            coreset_rate=coreset_rate,
+            seed=seed,
+            promotes=promotes,
+            actor=actor,
+            data_code=data_code,
+            model_code=model_code,
+            bundle_code=bundle_code,
         )
-        memory = chosen.outputs["memory"]
-        calibrated = placed(
-            "calibrate",
-            calibrate(
-                scoring=scoring,
-                extractor=extractor,
-                memory=memory,
-                dataset=dataset,
-                dataset_digest=digest,
-                code_digest=model_code,
-            ),
-        )
-        calibration = calibrated.outputs["calibration"]
-        judged = placed(
-            "evaluate",
-            evaluate(
-                scoring=scoring,
-                extractor=extractor,
-                memory=memory,
-                calibration=calibration,
-                dataset=dataset,
-                dataset_digest=digest,
-                code_digest=bundle_code,
-            ),
-        )
-        predictions, evaluation = judged.outputs["predictions"], judged.outputs["evaluation"]
-        exported = placed(
-            "export",
-            export(
-                task=task,
-                extractor=extractor,
-                memory=memory,
-                calibration=calibration,
-                predictions=predictions,
-                evaluation=evaluation,
-                dataset=dataset,
-                mlflow_run_id=judged.outputs["Output"],
-                seed=seed,
-                code_digest=bundle_code,
-            ),
-        )
-        registered = placed(
-            "register",
-            register(
-                bundle=exported.outputs["bundle"],
-                predictions=predictions,
-                evaluation=evaluation,
-                pictures=judged.outputs["pictures"],
-                mlflow_run_id=judged.outputs["Output"],
-            ),
-        )
-        version = registered.outputs["Output"]
-        decided = placed("gate", gate(task=task, version=version, dataset=dataset, promotes=promotes))
-        with dsl.If(decided.outputs["Output"] == "promote", name="accepted"):
-            promoted = placed("promote", promote(task=task_name, version=version, actor=actor))
-            placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
 
     return dsl.pipeline(pipeline, name=name, description=f"{', '.join(STEPS)}.")
+
+
+def after_ingest(
+    placed: Placing,
+    made: Any,
+    *,
+    task_name: Any,
+    task: Any,
+    recipe: Any,
+    scoring: Any,
+    coreset_rate: Any,
+    seed: Any,
+    promotes: Any,
+    actor: Any,
+    data_code: Any,
+    model_code: Any,
+    bundle_code: Any,
+) -> Any:
+    """Every step after ``made``, the one that put out the dataset; gives the gate's task."""
+    dataset, digest = made.outputs["dataset"], made.outputs["Output"]
+    checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
+    embedded = placed(
+        "features",
+        features(recipe=recipe, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
+    ).after(checked)
+    extractor = embedded.outputs["extractor"]
+    chosen = placed(
+        "coreset",
+        coreset(
+            extractor=extractor,
+            patches=embedded.outputs["patches"],
+            coreset_rate=coreset_rate,
+            seed=seed,
+            code_digest=model_code,
+        ),
+    )
+    memory = chosen.outputs["memory"]
+    calibrated = placed(
+        "calibrate",
+        calibrate(
+            scoring=scoring,
+            extractor=extractor,
+            memory=memory,
+            dataset=dataset,
+            dataset_digest=digest,
+            code_digest=model_code,
+        ),
+    )
+    calibration = calibrated.outputs["calibration"]
+    judged = placed(
+        "evaluate",
+        evaluate(
+            scoring=scoring,
+            extractor=extractor,
+            memory=memory,
+            calibration=calibration,
+            dataset=dataset,
+            dataset_digest=digest,
+            code_digest=bundle_code,
+        ),
+    )
+    predictions, evaluation = judged.outputs["predictions"], judged.outputs["evaluation"]
+    exported = placed(
+        "export",
+        export(
+            task=task,
+            extractor=extractor,
+            memory=memory,
+            calibration=calibration,
+            predictions=predictions,
+            evaluation=evaluation,
+            dataset=dataset,
+            mlflow_run_id=judged.outputs["Output"],
+            seed=seed,
+            code_digest=bundle_code,
+        ),
+    )
+    registered = placed(
+        "register",
+        register(
+            bundle=exported.outputs["bundle"],
+            predictions=predictions,
+            evaluation=evaluation,
+            pictures=judged.outputs["pictures"],
+            mlflow_run_id=judged.outputs["Output"],
+        ),
+    )
+    version = registered.outputs["Output"]
+    decided = placed("gate", gate(task=task, version=version, dataset=dataset, promotes=promotes))
+    with dsl.If(decided.outputs["Output"] == "promote", name="accepted"):
+        promoted = placed("promote", promote(task=task_name, version=version, actor=actor))
+        placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
+    return decided
 
 
 def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:

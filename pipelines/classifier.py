@@ -22,7 +22,7 @@ from components.train import train
 from components.validate import validate
 from pipelines.shape import NEVER_CACHED, Configure, Placing, Shape
 
-__all__ = ["NEVER_CACHED", "SHAPE", "STEPS", "build"]
+__all__ = ["NEVER_CACHED", "SHAPE", "STEPS", "after_ingest", "build"]
 
 #: In order. The last four change the world outside the run, so they are never cached.
 STEPS = (
@@ -74,52 +74,83 @@ def build(configure: Configure | None = None, *, name: str = "classifier", fresh
                 code_digest=data_code,
             ),
         )
-        dataset, digest = made.outputs["dataset"], made.outputs["Output"]
-        checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
-        fitted = placed(
-            "train",
-            train(recipe=recipe, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
-        ).after(checked)
-        model = fitted.outputs["model"]
-        judged = placed(
-            "evaluate",
-            evaluate(model=model, dataset=dataset, dataset_digest=digest, code_digest=bundle_code),
+        after_ingest(
+            placed,
+            made,
+            task_name=task_name,
+            task=task,
+            recipe=recipe,
+            seed=seed,
+            promotes=promotes,
+            actor=actor,
+            data_code=data_code,
+            model_code=model_code,
+            bundle_code=bundle_code,
         )
-        predictions = judged.outputs["predictions"]
-        calibrated = placed(
-            "calibrate",
-            calibrate(task=task, predictions=predictions, dataset=dataset, code_digest=bundle_code),
-        )
-        evaluation = calibrated.outputs["evaluation"]
-        exported = placed(
-            "export",
-            export(
-                task=task,
-                model=model,
-                dataset=dataset,
-                evaluation=evaluation,
-                calibration=calibrated.outputs["calibration"],
-                mlflow_run_id=fitted.outputs["Output"],
-                code_digest=bundle_code,
-            ),
-        )
-        registered = placed(
-            "register",
-            register(
-                bundle=exported.outputs["bundle"],
-                predictions=predictions,
-                evaluation=evaluation,
-                pictures=calibrated.outputs["pictures"],
-                mlflow_run_id=fitted.outputs["Output"],
-            ),
-        )
-        version = registered.outputs["Output"]
-        decided = placed("gate", gate(task=task, version=version, dataset=dataset, promotes=promotes))
-        with dsl.If(decided.outputs["Output"] == "promote", name="accepted"):
-            promoted = placed("promote", promote(task=task_name, version=version, actor=actor))
-            placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
 
     return dsl.pipeline(pipeline, name=name, description=f"{', '.join(STEPS)}.")
+
+
+def after_ingest(
+    placed: Placing,
+    made: Any,
+    *,
+    task_name: Any,
+    task: Any,
+    recipe: Any,
+    seed: Any,
+    promotes: Any,
+    actor: Any,
+    data_code: Any,
+    model_code: Any,
+    bundle_code: Any,
+) -> Any:
+    """Every step after ``made``, the one that put out the dataset; gives the gate's task."""
+    dataset, digest = made.outputs["dataset"], made.outputs["Output"]
+    checked = placed("validate", validate(dataset=dataset, dataset_digest=digest, code_digest=data_code))
+    fitted = placed(
+        "train",
+        train(recipe=recipe, dataset=dataset, dataset_digest=digest, seed=seed, code_digest=model_code),
+    ).after(checked)
+    model = fitted.outputs["model"]
+    judged = placed(
+        "evaluate",
+        evaluate(model=model, dataset=dataset, dataset_digest=digest, code_digest=bundle_code),
+    )
+    predictions = judged.outputs["predictions"]
+    calibrated = placed(
+        "calibrate",
+        calibrate(task=task, predictions=predictions, dataset=dataset, code_digest=bundle_code),
+    )
+    evaluation = calibrated.outputs["evaluation"]
+    exported = placed(
+        "export",
+        export(
+            task=task,
+            model=model,
+            dataset=dataset,
+            evaluation=evaluation,
+            calibration=calibrated.outputs["calibration"],
+            mlflow_run_id=fitted.outputs["Output"],
+            code_digest=bundle_code,
+        ),
+    )
+    registered = placed(
+        "register",
+        register(
+            bundle=exported.outputs["bundle"],
+            predictions=predictions,
+            evaluation=evaluation,
+            pictures=calibrated.outputs["pictures"],
+            mlflow_run_id=fitted.outputs["Output"],
+        ),
+    )
+    version = registered.outputs["Output"]
+    decided = placed("gate", gate(task=task, version=version, dataset=dataset, promotes=promotes))
+    with dsl.If(decided.outputs["Output"] == "promote", name="accepted"):
+        promoted = placed("promote", promote(task=task_name, version=version, actor=actor))
+        placed("deploy", deploy(task=task_name, version=promoted.outputs["Output"]))
+    return decided
 
 
 def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:

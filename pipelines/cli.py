@@ -81,6 +81,12 @@ COMMANDS: dict[str, Mount] = {
         _SERVE,
         "pipelines",
     ),
+    "loop": Mount(
+        "pipelines.commands.loop",
+        "Labels from review: what they come to, and retraining.",
+        _LOOK,
+        "pipelines",
+    ),
     "compile": _pipeline("cluster", "Write the pipelines as YAML for Kubeflow.", _CLUSTER),
     "submit": _pipeline("cluster", "Send a pipeline to Kubeflow, once or on a schedule.", _CLUSTER),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data.errors import TaskError, UsageError
 
 if TYPE_CHECKING:
+    from pipelines.shape import Shape
     from training.spec.parts import StepSpec
     from training.task import Task
 
@@ -78,11 +79,13 @@ def configure(task: Any, spec: StepSpec, place: Place) -> None:
     task.set_env_variable("RETIDERM_HOME", MOUNT)
 
 
-def pipeline(task: Task, place: Place | None = None, *, fresh: bool = False) -> Any:
-    """The task's pipeline as a cluster runs it."""
+def pipeline(
+    task: Task, place: Place | None = None, *, fresh: bool = False, shape: Shape | None = None
+) -> Any:
+    """The task's pipeline as a cluster runs it; ``shape`` is another than the one its kind takes."""
     from pipelines.shape import shape_of
 
-    shape = shape_of(task)
+    shape = shape or shape_of(task)
     return shape.build(
         lambda step, made: configure(made, task.step(step), place or Place()),
         name=f"{shape.name}-{task.name.replace('_', '-')}",
@@ -97,6 +100,7 @@ def write_yaml(
     *,
     fresh: bool = False,
     parameters: Mapping[str, Any] | None = None,
+    shape: Shape | None = None,
 ) -> Path:
     """Compile a task's pipeline to ``out`` (``.yaml``); ``parameters`` become its inputs' defaults."""
     from kfp import compiler
@@ -105,7 +109,7 @@ def write_yaml(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kfp warns of its own deprecated calls
         compiler.Compiler().compile(
-            pipeline(task, place, fresh=fresh),
+            pipeline(task, place, fresh=fresh, shape=shape),
             str(out),
             pipeline_parameters=dict(parameters or {}),
         )

@@ -69,8 +69,8 @@ def _below(folder: Path) -> tuple[list[Path], list[str]]:
 
 #: Parts of ``training`` that no model of a kind depends on; and what it depends on beside ``training``.
 _NOT_THE_MODEL = {
-    "classification": ("calibrate.py", "registry", "export", "evaluate", "patchcore"),
-    "anomaly": ("registry", "export", "evaluate"),
+    "classification": ("calibrate.py", "registry", "export", "evaluate", "patchcore", "loop", "drift"),
+    "anomaly": ("registry", "export", "evaluate", "loop", "drift"),
 }
 _THE_MODEL_TOO = {"classification": (), "anomaly": ("serving/core",)}
 

@@ -60,7 +60,6 @@ def new_run_id(task: str, now: datetime) -> str:
 def run(request: Request, view: RunView) -> RunRecord:
     """Run the task's pipeline here. Failures are in the record, not raised."""
     from pipelines.fingerprint import source_digest
-    from pipelines.shape import shape_of
 
     now = datetime.now(UTC)
     run_id = new_run_id(request.task.name, now)
@@ -75,7 +74,7 @@ def run(request: Request, view: RunView) -> RunRecord:
         try:
             with _interruptible():
                 execute(
-                    shape_of(request.task).build(),
+                    request.shape.build(),
                     arguments,
                     recorder,
                     folder / "artifacts",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data.errors import SourceError
 
 if TYPE_CHECKING:
+    from pipelines.shape import Shape
     from training.task import Task
 
 
@@ -27,16 +28,22 @@ class Request:
     promote: bool = True
     actor: str = ""
 
+    @property
+    def shape(self) -> Shape:
+        """The pipeline that it runs."""
+        from pipelines.shape import shape_of
+
+        return shape_of(self.task)
+
     def arguments(self, source_digest: str) -> dict[str, Any]:
         """The pipeline's arguments, the code's digests among them."""
         from pipelines.fingerprint import code_digests
-        from pipelines.shape import shape_of
 
         return {
             **task_arguments(self.task),
             "source": self.source,
             "source_digest": source_digest,
-            "split": self.split or shape_of(self.task).split,
+            "split": self.split or self.shape.split,
             "seed": self.seed,
             "promotes": self.promote,
             "actor": self.actor or user(),

@@ -9,7 +9,6 @@ from typing import Any
 from data.files import read_json, write_json
 from data.provenance import hardware, versions
 from pipelines.local import RunRecord, error_of
-from pipelines.shape import shape_of
 
 SCHEMA = Path(__file__).with_name("result.schema.json")
 SCHEMA_VERSION = 1
@@ -35,7 +34,7 @@ def result(record: RunRecord) -> dict[str, Any]:
     receipt = _json(record, "promote", "receipt")
     dataset = _dataset(record)
     card = _card(record)
-    shape = shape_of(task)
+    shape = request.shape
     evaluation = _json(record, shape.judged_step, "evaluation")
     return {
         "schema_version": SCHEMA_VERSION,
@@ -111,7 +110,7 @@ def _error(record: RunRecord) -> dict[str, Any] | None:
 
 def _steps(record: RunRecord, gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     found = []
-    for name in shape_of(record.request.task).steps:
+    for name in record.request.shape.steps:
         step = record.steps.get(name)
         if step is not None:
             status = "failed" if step.status == "running" else step.status

@@ -58,14 +58,17 @@ class Placing:
     """Lays what a step asks for, and whether it may come from the cache, on each task of a pipeline.
 
     ``fresh`` never takes the dataset from the cache: a recurring run must look at its source each time.
+    ``never`` names the steps that are never taken from there.
     """
 
-    def __init__(self, configure: Configure | None, *, fresh: bool) -> None:
-        self._configure, self._fresh = configure, fresh
+    def __init__(
+        self, configure: Configure | None, *, fresh: bool, never: frozenset[str] = NEVER_CACHED
+    ) -> None:
+        self._configure, self._fresh, self._never = configure, fresh, never
 
     def __call__(self, step: str, task: Any) -> Any:
         """Give the task back."""
-        if step in NEVER_CACHED or (self._fresh and step == "ingest"):
+        if step in self._never or (self._fresh and step == "ingest"):
             task.set_caching_options(False)
         if self._configure is not None:
             self._configure(step, task)

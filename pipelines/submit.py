@@ -86,6 +86,7 @@ def submit(
             place,
             # Without a digest, or on a schedule, nobody can say whether the source changed: look each time.
             fresh=schedule is not None or not source_digest,
+            shape=request.shape,
         )
         with _kubeflow_errors(cluster.host), contextlib.redirect_stdout(io.StringIO()):
             client = _client(cluster)

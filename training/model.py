@@ -64,6 +64,8 @@ class Classifier(nn.Module):
         # Small first logits: the first steps of an untrained head then leave the backbone nearly whole.
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+        if begun.head is not None and dict(begun.head.places) == _places(self):
+            self.head.load_state_dict({"weight": begun.head.weight, "bias": begun.head.bias})
 
     def features(self, images: Tensor) -> Tensor:
         """The last map before pooling, ``[N, K, h, w]``."""

@@ -120,7 +120,7 @@ class Review(Source):
             export = read_export(self.path, task=self.dataset.task, heads=heads)
             normal = str(self.dataset.info["one_class"]) if self.one_class else None
             rules = Rules(self._correct, self._extend, normal)
-            plan = make_plan(self._rows(heads), export, _contents(export), rules)
+            plan = make_plan(base_rows(self.dataset, heads), export, contents_of(export), rules)
             if (torn := _torn(export, plan)) and not self._leave:
                 raise fail(
                     f"Readers disagree on {len(torn)} image(s), and nobody decided",
@@ -171,30 +171,6 @@ class Review(Source):
         }
         return {"review": [*(_without(each, export.excluded) for each in earlier), version]}
 
-    def _rows(self, heads: Sequence[Head]) -> list[BaseRow]:
-        frame = self.dataset.frame()
-        lacking = [head.name for head in heads if LABEL + head.name not in frame.columns]
-        if lacking:
-            raise SourceError(
-                f"{self.dataset.root} has no head {', '.join(lacking)}.", hint="Give a base of this task."
-            )
-        if not (frame["split"] == "test").any():
-            raise SourceError(
-                f"{self.dataset.root} has no test images, so no model of it can be compared with another.",
-                hint="Give a base with a test part: `retiderm data ingest` cuts one.",
-            )
-        return [
-            BaseRow(
-                id=str(row["id"]),
-                sha256=str(row["sha256"]),
-                original=row[ORIGINAL] if isinstance(row.get(ORIGINAL), str) else "",
-                split=str(row["split"]),
-                group=str(row["group"]),
-                labels={head.name: _text(row[LABEL + head.name]) for head in heads},
-            )
-            for row in frame.to_dict("records")
-        ]
-
     def _yes(self, option: str) -> bool:
         return self.given.choice(option, ("yes", "no"), "no") == "yes"
 
@@ -209,7 +185,33 @@ class Review(Source):
         return "centre" if said == "centre" else "around" if said == "around" else "none"
 
 
-def _contents(export: Export) -> dict[str, str]:
+def base_rows(dataset: Dataset, heads: Sequence[Head]) -> list[BaseRow]:
+    """A dataset's rows as the plan needs them. :class:`SourceError` where no labels can be added to it."""
+    frame = dataset.frame()
+    lacking = [head.name for head in heads if LABEL + head.name not in frame.columns]
+    if lacking:
+        raise SourceError(
+            f"{dataset.root} has no head {', '.join(lacking)}.", hint="Give a base of this task."
+        )
+    if not (frame["split"] == "test").any():
+        raise SourceError(
+            f"{dataset.root} has no test images, so no model of it can be compared with another.",
+            hint="Give a base with a test part: `retiderm data ingest` cuts one.",
+        )
+    return [
+        BaseRow(
+            id=str(row["id"]),
+            sha256=str(row["sha256"]),
+            original=row[ORIGINAL] if isinstance(row.get(ORIGINAL), str) else "",
+            split=str(row["split"]),
+            group=str(row["group"]),
+            labels={head.name: _text(row[LABEL + head.name]) for head in heads},
+        )
+        for row in frame.to_dict("records")
+    ]
+
+
+def contents_of(export: Export) -> dict[str, str]:
     """For each file sent, the SHA-256 of its bytes as a dataset stores them: without metadata."""
     files = {label.sha256: label.file for label in export.labels}
     found, wrong = {}, []

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.dataset import Dataset
 from data.errors import DataError
+from data.files import sha256_file
 from data.provenance import code_digest
 from serving.core.bundle import (
     GOLDEN,
@@ -70,7 +71,13 @@ def build_bundle(
         served=served,
         explain=explain,
         seed=seed,
+        extra=trained(Path(run_dir)),
     )
+
+
+def trained(run_dir: Path) -> dict[str, Any]:
+    """For the card: the SHA-256 of the weights in ``run_dir``, so that a warm start can prove it has them."""
+    return {"trained_sha256": sha256_file(run_dir / "model.safetensors")}
 
 
 def package(
@@ -85,12 +92,14 @@ def package(
     served: bool = True,
     explain: bool = True,
     seed: int = 0,
+    extra: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Export a model to ``out`` and prove it: torch ↔ ONNX Runtime, Grad-CAM ↔ autograd, served ↔ offline.
 
     ``served=False`` leaves the last proof out, so that the bundle can't be registered; ``explain=False``
     leaves Grad-CAM out of the graph. Until every proof has passed nothing is at ``out``; a bundle that was
     there stays. The precisions that ``task.export`` asks for beside fp32 come last, and stop nothing.
+    ``extra`` is added to the card's.
 
     Raises:
         ParityError: two ways to the same answer differ, or the backbone can't be exported.
@@ -105,6 +114,7 @@ def package(
         work = Path(name)
         exported = export_onnx(model, task.input_size, work / MODEL, explain=explain)
         card = _card(model, task, heads, dataset, evaluation, exported, run_id)
+        card = dataclasses.replace(card, extra={**card.extra, **(extra or {})})
         runtime = OnnxRuntime(exported.path, card, "fp32")
         try:
             parity = {"onnx": onnx_parity(model, runtime, pixels, heads)}
@@ -137,8 +147,8 @@ def package(
             explain=explain,
             seed=seed,
         )
-        extra = {**card.extra, "precisions_left_out": built.left_out} if built.left_out else card.extra
-        card = dataclasses.replace(card, precisions=built.cards, extra=extra)
+        told = {**card.extra, "precisions_left_out": built.left_out} if built.left_out else card.extra
+        card = dataclasses.replace(card, precisions=built.cards, extra=told)
         return write_bundle(out, card, {**files, **built.files})
 
 
@@ -165,6 +175,11 @@ def _serve(
         parts = draft.card.slices
         expected.append({head.name: decide(logits[i : i + 1, parts[head.name]], head) for head in heads})
     return served_parity(draft, files, expected)
+
+
+def _joined(*licences: str | None) -> str:
+    """Licences in a row, each once; one may itself be several in a row."""
+    return "; ".join(dict.fromkeys(each for some in licences if some for each in some.split("; ")))
 
 
 def _card(
@@ -197,7 +212,7 @@ def _card(
         explanation=exported.explanation,
         precisions={"fp32": PrecisionCard(MODEL)},
         metrics=evaluation,
-        licence="; ".join(dict.fromkeys(item for item in (*learned_from.licences, weights.licence) if item)),
+        licence=_joined(*learned_from.licences, weights.licence),
         forbids=tuple(sorted({*learned_from.forbids, *weights.forbids})),
         intended_use=task.intended_use,
         limits=limits_of(task, dataset),

@@ -353,7 +353,8 @@ def _record(tracker: Tracker, out: Path) -> None:
     result = FitResult.read(out)
     if result.score is not None:
         tracker.log_metrics({"best.score": result.score, "best.epoch": float(result.best_epoch)})
-    for name in ("curves.png", "fit.json", "task.json"):
+    # The weights too: a later training may begin with them, on another machine or after a clean-up.
+    for name in ("curves.png", "fit.json", "task.json", "model.safetensors"):
         tracker.log_artifact(out / name, "training")
 
 

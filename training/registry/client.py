@@ -266,6 +266,15 @@ class Registry:
                 fetched.replace(path)
         return path
 
+    def download(self, version: Version, path: str, folder: Path) -> Path | None:
+        """A file that a version's run keeps beside the version's own, in ``folder``; None where it hasn't."""
+        with mlflow_errors(f"reading {path} of {version.task} version {version.version}"):
+            parent = path.rpartition("/")[0]
+            kept = {item.path for item in self.client.list_artifacts(version.run_id, parent or None)}
+            if path not in kept:
+                return None
+            return Path(self.client.download_artifacts(version.run_id, path, str(folder)))
+
     def has_run(self, run_id: str) -> bool:
         """Whether MLflow has a run and it is not deleted."""
         from mlflow.exceptions import MlflowException

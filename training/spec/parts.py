@@ -28,6 +28,9 @@ STEPS = (
     "deploy",
 )
 
+#: What the pipeline ``retrain`` has beside those of the task's kind.
+LOOP_STEPS = ("labels", "start", "keep")
+
 #: The anomaly pipeline's: nothing is trained, but a memory is made of features.
 ANOMALY_STEPS = (
     *STEPS[:2],

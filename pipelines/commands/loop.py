@@ -1,0 +1,456 @@
+"""``retiderm loop``: labels from review become the next dataset, and that the next candidate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data.errors import UsageError
+from pipelines.cluster import HOME_CLAIM
+
+if TYPE_CHECKING:
+    from pipelines.retrain import Retrain
+    from training.loop.due import Trigger
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+_Task = Annotated[str, typer.Argument(help="A task's name (`retiderm tasks list`) or a task file.")]
+_Labels = Annotated[
+    str,
+    typer.Option(
+        help="Where labels come from: the gateway's address (https://…), a folder or a zip. The gateway's "
+        "token is read from RETIDERM_REVIEW_TOKEN."
+    ),
+]
+_Base = Annotated[
+    str,
+    typer.Option(
+        help="The canonical dataset that they are added to.",
+        show_default="the loop's newest, else what the champion learned from",
+    ),
+]
+_Correct = Annotated[
+    bool, typer.Option("--correct", help="Readers' labels take the place of those that the base has.")
+]
+_Extend = Annotated[
+    bool, typer.Option("--extend-test", help="The test part grows; a new comparison line begins.")
+]
+_Leave = Annotated[
+    bool,
+    typer.Option("--leave-conflicts", help="Leave out images whose readers disagree, where nobody decided."),
+]
+_Licence = Annotated[str, typer.Option(help="The licence of the new images.", show_default="not stated")]
+_Forbids = Annotated[str, typer.Option(help="Uses that it forbids, such as commercial, with commas between.")]
+_Warm = Annotated[
+    bool, typer.Option("--warm-start", help="Begin with the champion's weights instead of from scratch.")
+]
+_WhenDue = Annotated[
+    bool, typer.Option("--when-due", help="Only where enough labels, or some and drift, have gathered.")
+]
+_Needed = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many new labels are enough.", show_default="5 % of the base, at least 50"),
+]
+_Drift = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="The JSON of `retiderm drift`: while it alarms, any label will do."),
+]
+_Seed = Annotated[int | None, typer.Option(help="Of everything random; the task's own when not given.")]
+_Backbone = Annotated[str | None, typer.Option(help="Any timm backbone.")]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the task, for example train.epochs=3. Repeatable."
+    ),
+]
+_Profile = Annotated[
+    str | None, typer.Option(help="The task's profile for these images.", show_default="the base's")
+]
+_Promote = Annotated[
+    bool,
+    typer.Option(
+        "--promote/--no-promote", help="Let an accepted version serve; else it is challenger and waits."
+    ),
+]
+_Environment = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME=VALUE", help="For every step (no secrets). Repeatable."),
+]
+_Claim = Annotated[str, typer.Option(metavar="CLAIM", help="The volume claim for RETIDERM_HOME.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def retrain(
+    task: _Task,
+    labels: _Labels,
+    base: _Base = "",
+    correct: _Correct = False,
+    extend_test: _Extend = False,
+    leave_conflicts: _Leave = False,
+    licence: _Licence = "",
+    forbids: _Forbids = "",
+    warm_start: _Warm = False,
+    when_due: _WhenDue = False,
+    needed: _Needed = None,
+    drift: _Drift = "",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here too (docs/result.schema.json).")
+    ] = None,
+    seed: _Seed = None,
+    backbone: _Backbone = None,
+    settings: _Settings = None,
+    profile: _Profile = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Take finished steps from earlier runs.")
+    ] = True,
+    promote: _Promote = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the outcome.")] = False,
+) -> None:
+    """Train the next candidate on labels from review; the gate judges it against the champion.
+
+    What passes becomes challenger. A person lets it serve: retiderm models promote. What is finished is kept:
+    the same command again, after a kill too, goes on where it was.
+
+    \b
+    Examples:
+      retiderm loop retrain dr_grading --labels https://gateway.example.org
+      retiderm loop retrain dr_grading --labels ./export --base var/datasets/eyes --correct
+      retiderm loop retrain dr_grading --labels https://gateway.example.org --when-due   (in a crontab)
+
+    Exits 0 when the gate accepts, when it refuses, and when it isn't time yet; 1 when a step fails.
+    """
+    from pipelines.local import error_of
+    from pipelines.local import run as run_pipeline
+    from pipelines.outcome import show
+    from pipelines.result import write
+    from pipelines.view import RunView
+    from training.loop.collect import Wishes
+    from training.loop.due import Trigger
+    from training.loop.places import open_base
+    from training.task import load_task
+
+    if json_out is not None and json_out.is_dir():
+        raise UsageError(f"{json_out} is a folder.", hint="Name a file for --json.")
+    name = load_task(task).name
+    found = open_base(name, base)
+    if "://" not in labels:
+        labels = str(Path(labels).expanduser().resolve())
+    trigger = Trigger(not when_due, needed, drift)
+    if when_due and not _due(name, task, labels, str(found.root), trigger):
+        return
+    request = _request(
+        task,
+        str(found.root),
+        labels=labels,
+        wishes=Wishes(correct, extend_test, leave_conflicts, licence, _words(forbids)),
+        trigger=Trigger(),  # it was asked above
+        warm=warm_start,
+        seed=seed,
+        backbone=backbone,
+        settings=settings or [],
+        profile=profile,
+        cache=cache,
+        promote=promote,
+        see=f"dataset:{found.root}",
+    )
+    with RunView(steps=len(request.shape.steps), quiet=quiet) as view:
+        view.header(f"{name} from {labels} on {found.info['images']} images ({found.digest[:19]})")
+        record = run_pipeline(request, view)
+        outcome: dict[str, Any] = write(record, json_out)
+    if record.interrupted:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        raise typer.Exit(130)
+    failure = error_of(record)
+    if failure is not None:
+        raise failure
+    report = record.outputs["labels"]["report"] / "report.json"
+    _show_report(json.loads(report.read_text(encoding="utf-8")))
+    show(outcome)
+
+
+@app.command()
+def labels(
+    task: _Task,
+    labels: _Labels,
+    base: _Base = "",
+    correct: _Correct = False,
+    extend_test: _Extend = False,
+    leave_conflicts: _Leave = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.json and report.md into this folder too.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Check labels and say what they would come to: what is new, what is left, how readers agree.
+
+    Nothing is trained, and no dataset is made.
+
+    Example: retiderm loop labels dr_grading --labels ./export --base var/datasets/eyes
+    """
+    from training.loop.collect import Wishes, collect
+    from training.loop.report import write_report
+    from training.task import load_task
+
+    spec = load_task(task)
+    found = collect(spec.name, spec.heads, labels, base, Wishes(correct, extend_test, leave_conflicts))
+    if out is not None:
+        write_report(found.report, out)
+    if as_json:
+        typer.echo(json.dumps(found.report, indent=2, ensure_ascii=False))
+        return
+    _show_report(found.report)
+    typer.echo(f"source: {found.source}")
+
+
+@app.command()
+def status(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Tasks or task files.", show_default="every registered one")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Count what waits there: the gateway's address, a folder or a zip.")
+    ] = None,
+    base: _Base = "",
+    needed: _Needed = None,
+    drift: _Drift = "",
+    as_json: _Json = False,
+) -> None:
+    """Say of each task what its loop waits for.
+
+    Labels are counted where --labels says, without their pictures.
+
+    Example: retiderm loop status dr_grading --labels https://gateway.example.org --drift drift/report.json
+    """
+    from training.loop.due import Trigger
+    from training.loop.status import standing
+    from training.registry.client import Registry
+    from training.task import load_task, task_names
+
+    registry = Registry()
+    chosen = tasks or [name for name in registry.tasks() if name in task_names()]
+    if len(chosen) > 1 and (base or drift):
+        raise UsageError("--base and --drift are of one task.", hint="Name the task.")
+    trigger = Trigger(False, needed, drift)
+    specs = [load_task(name) for name in chosen]
+    found = [
+        standing(registry, spec.name, spec.heads, labels=labels, base=base, trigger=trigger) for spec in specs
+    ]
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in found], indent=2, ensure_ascii=False))
+        return
+    if not found:
+        typer.echo("The registry has no version yet. Train one: retiderm run dr_grading --data SOURCE.")
+    for each in found:
+        for line in _standing_lines(each.to_dict()):
+            typer.echo(line)
+
+
+@app.command("compile")
+def compile_(
+    task: _Task,
+    out: Annotated[Path, typer.Option(help="The folder for the YAML file.")] = Path("build/pipelines"),
+    profile: _Profile = None,
+    settings: _Settings = None,
+    environment: _Environment = None,
+    home_claim: _Claim = HOME_CLAIM,
+) -> None:
+    """Write the pipeline `retrain` of a task as YAML that Kubeflow Pipelines takes.
+
+    All but `export` (where labels come from) has a default inside.
+    """
+    from components.base import IMAGE
+    from pipelines.cluster import Place, write_yaml
+    from pipelines.commands.cluster import pairs
+    from training.task import load_task, parse_settings
+
+    spec = load_task(task, profile=profile, overrides=parse_settings(settings or []))
+    request = _made(spec, actor="kubeflow")
+    defaults = request.arguments("")
+    del defaults["export"]
+    path = write_yaml(
+        spec,
+        out / f"retrain-{spec.name}.yaml",
+        Place(pairs(environment or []), home_claim),
+        fresh=True,
+        parameters=defaults,
+        shape=request.shape,
+    )
+    typer.echo(str(path))
+    typer.echo(f"image: {IMAGE}", err=True)
+
+
+@app.command()
+def submit(
+    task: _Task,
+    labels: _Labels,
+    host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
+    home_claim: _Claim,
+    cron: Annotated[
+        str | None,
+        typer.Option(help="Start it again and again: '0 0 3 * * 1' is Mondays at 3 (seconds first)."),
+    ] = None,
+    base: _Base = "",
+    correct: _Correct = False,
+    extend_test: _Extend = False,
+    leave_conflicts: _Leave = False,
+    licence: _Licence = "",
+    forbids: _Forbids = "",
+    warm_start: _Warm = False,
+    when_due: _WhenDue = False,
+    needed: _Needed = None,
+    drift: _Drift = "",
+    seed: _Seed = None,
+    backbone: _Backbone = None,
+    settings: _Settings = None,
+    profile: _Profile = None,
+    environment: _Environment = None,
+    namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
+    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
+    service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,
+    promote: _Promote = False,
+) -> None:
+    """Send the pipeline `retrain` to Kubeflow, once or on a schedule.
+
+    Paths (--labels, --base, --drift) are as the cluster sees them: under the volume that RETIDERM_HOME is.
+    The token for Kubeflow is read from RETIDERM_KFP_TOKEN; that for the gateway is a secret of the step
+    `labels` in the task file. With --cron and --when-due it looks each time, and trains when it is time.
+
+    Example: retiderm loop submit dr_grading --labels http://gateway --host URL --home-claim retiderm-home
+    --cron '0 0 3 * * *' --when-due
+    """
+    from pipelines.cluster import Place
+    from pipelines.commands.cluster import pairs
+    from pipelines.submit import Cluster
+    from pipelines.submit import submit as send
+    from training.loop.collect import Wishes
+    from training.loop.due import Trigger
+
+    if extend_test and cron:
+        raise UsageError(
+            "A schedule can't extend the test part: a person does, once.",
+            hint="Leave --cron or --extend-test out.",
+        )
+    request = _request(
+        task,
+        base,
+        labels=labels,
+        wishes=Wishes(correct, extend_test, leave_conflicts, licence, _words(forbids)),
+        trigger=Trigger(not when_due, needed, drift),
+        warm=warm_start,
+        seed=seed,
+        backbone=backbone,
+        settings=settings or [],
+        profile=profile,
+        promote=promote,
+    )
+    made = send(
+        request,
+        Cluster(host.rstrip("/"), namespace, experiment, service_account),
+        cron=cron,
+        place=Place(pairs(environment or []), home_claim),
+    )
+    typer.echo(f"{made.kind} {made.id}\n{made.link}")
+
+
+def _request(
+    task: str,
+    base: str,
+    *,
+    labels: str,
+    seed: int | None,
+    backbone: str | None,
+    settings: list[str],
+    profile: str | None,
+    warm: bool,
+    see: str = "",
+    **given: Any,
+) -> Retrain:
+    """The request, with the task as it will run. ``see`` is the base as a source, where it can be seen."""
+    from pipelines.request import overrides_of, resolve
+    from training.task import load_task
+
+    if see:
+        spec, overrides = resolve(task, see, profile=profile, backbone=backbone, settings=settings)
+    else:
+        overrides = overrides_of(backbone, settings)
+        spec = load_task(task, profile=profile, overrides=overrides)
+    if warm and spec.kind != "classification":
+        raise UsageError(
+            f"The task {spec.name} is of kind {spec.kind}: nothing is trained, so nothing starts warm.",
+            hint="Leave --warm-start out.",
+        )
+    return _made(
+        spec,
+        source=f"review:{labels}",
+        export=labels,
+        base=base,
+        seed=seed,
+        overrides=overrides,
+        warm=warm,
+        **given,
+    )
+
+
+def _made(spec: Any, *, source: str = "", seed: int | None = None, **given: Any) -> Retrain:
+    from pipelines.retrain import Retrain
+    from pipelines.shape import shape_of
+
+    return Retrain(
+        task=spec, source=source, seed=shape_of(spec).seed(spec) if seed is None else seed, **given
+    )
+
+
+def _due(name: str, task: str, labels: str, base: str, trigger: Trigger) -> bool:
+    """Whether it is time; says so, or what is waited for."""
+    from training.loop.status import standing
+    from training.registry.client import Registry
+    from training.task import load_task
+
+    heads = load_task(task).heads
+    found = standing(Registry(), name, heads, labels=labels, base=base, trigger=trigger)
+    if found.due is None:
+        raise UsageError(found.problem or "Labels can't be counted.")
+    typer.echo(f"{name}: {found.due['sentence']}", err=True)
+    return bool(found.due["due"])
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    from training.loop.report import lines
+
+    for line in lines(report):
+        typer.echo(line.lstrip("# ") if line.startswith("#") else line)
+    typer.echo("")
+
+
+def _standing_lines(told: dict[str, Any]) -> list[str]:
+    def version(which: str) -> str:
+        found = told[which]
+        return (
+            f"version {found['version']}, {found['created_at'][:16].replace('T', ' ')}" if found else "none"
+        )
+
+    base, due, drift = told["base"], told["due"], told["drift"]
+    lines = [
+        told["task"],
+        f"  champion    {version('champion')}",
+        f"  challenger  {version('challenger')}",
+        f"  retrained   {version('retrained')}",
+        f"  dataset     {base['images']} images, {base['digest'][:19]}"
+        if base
+        else "  dataset     none here",
+    ]
+    if due:
+        lines.append(f"  labels      {due['gathered']} new, {due['needed']} needed")
+    if drift:
+        stale = " (of another version than the champion)" if drift["stale"] else ""
+        lines.append(f"  drift       {drift['severity']}{stale}: {drift['reason']}")
+    return lines + [f"  waits for   {each}" for each in told["waits_for"]]
