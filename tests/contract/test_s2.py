@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from serving.client import ask
+from serving.gateway.retention import Eraser
 from serving.gateway.store.repositories import images, patients, predictions, scans
 from tests.contract.conftest import Opens
 from tests.gateway_live import GRADES, Live, form_of, photograph
@@ -322,6 +324,25 @@ def test_a_repeated_request_with_a_key_is_done_once(clinic: Live, app: httpx.Cli
         "/predict/", files=form_of(data), data={**said, "visit_type": "post-treatment"}, headers=once
     )
     assert other.status_code == 409
+
+
+def test_an_erased_patient_is_gone_everywhere(clinic: Live, app: httpx.Client) -> None:
+    patient_id, once = new_patient(app), {"Idempotency-Key": str(uuid.uuid4())}
+    said = {"patient_id": patient_id, "visit_type": "follow-up"}
+    eye = photograph(int(uuid.uuid4()) % 2**32)
+    body = predict(app, eye, params=said, headers=once)
+    with clinic.scope() as scope:
+        tenant = scope.tenant
+    with clinic.settings() as settings, contextlib.closing(settings.open_store()) as store:
+        report = Eraser(store, settings.open_blobs()).patient(
+            tenant, patient_id, actor="test", reason="asked for it"
+        )
+    assert len(report.erased) == 2
+    assert app.get(f"/patients/{patient_id}").status_code == 404
+    assert app.get(f"/predict/patient/{patient_id}/history").status_code == 404
+    assert app.post("/predict/", files=form_of(eye), params=said, headers=once).status_code == 404
+    for url in (body["image_url"], body["heatmap_url"]):
+        assert httpx.get(url, trust_env=False).status_code == 404
 
 
 def test_an_altered_address_gives_nothing(app: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,13 +30,15 @@ _PIECE = 256 * 2**10
 _AT_ONCE = 2
 
 _Word = Annotated[str | None, Query(min_length=1, max_length=forms.LONGEST, pattern=forms.NO_NUL)]
-_Since = Annotated[
-    str | None,
-    Query(
-        max_length=40,
-        description="Cases changed since then: a date, or a date and time, in UTC unless it says otherwise.",
-        openapi_examples={"date": {"value": "2026-11-01"}, "time": {"value": "2026-11-01T08:30:00+01:00"}},
+_Time = Annotated[
+    str,
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
     ),
+]
+_Since = Annotated[
+    _Time | None,
+    Query(description="Cases changed since then: a date, or a date and time, in UTC unless it names a zone."),
 ]
 _ZIP: dict[int | str, dict[str, Any]] = {
     200: {
@@ -77,11 +80,16 @@ def moment(text: str) -> dt.datetime:
     try:
         # A plus sign in a query is a space unless it was encoded; nobody's time has one there otherwise.
         found = dt.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise RequestError(
             "since is not a date or time.", hint="Write it as 2026-11-01 or 2026-11-01T08:30:00Z."
         ) from None
+    found = found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
+    try:
+        return found.astimezone(dt.UTC)
+    except OverflowError:
+        # Within a day of the calendar's ends, where no case is.
+        return (dt.datetime.min if found.year == 1 else dt.datetime.max).replace(tzinfo=dt.UTC)
 
 
 class Download(StreamingResponse):

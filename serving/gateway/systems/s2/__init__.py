@@ -15,7 +15,8 @@ __all__ = ["SYSTEM"]
 
 
 def _build(gateway: Gateway) -> APIRouter:
-    router = new_router(gateway, SYSTEM)
+    # Old clients' JSON may come without a Content-Type. Who may send it is decided at the door all the same.
+    router = new_router(gateway, SYSTEM, strict_content_type=False)
     predict.add_routes(router, gateway)
     patients.add_routes(router, gateway)
     return router

@@ -29,14 +29,11 @@ from serving.gateway.store.tables import Image, Scan
 from serving.gateway.store.types import about
 from serving.gateway.systems.s2.grade import SEVERITIES, TASK, grade
 from serving.gateway.systems.s2.patients import Moment, PatientId
-from serving.gateway.systems.s2.request import FORM, LONGEST_NOTES, VISITS, Asked, read_asked
+from serving.gateway.systems.s2.request import FORM, Asked, read_asked
 from serving.gateway.uploads import Picture, read_upload
 
 _SYSTEM = "s2"
 _ALL = 1000
-_Text = Annotated[str | None, Query(max_length=200)]
-_Visit = Annotated[str | None, Query(json_schema_extra={"enum": list(VISITS)})]
-_Notes = Annotated[str | None, Query(max_length=LONGEST_NOTES)]
 
 
 class Health(BaseModel):
@@ -99,21 +96,15 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         openapi_extra={**FORM, **KEYED},
     )
     @allow(Role.APP)
-    async def predict(
-        request: Request,
-        who: Who,
-        patient_id: _Text = None,
-        visit_type: _Visit = None,
-        notes: _Notes = None,
-    ) -> Response:
+    async def predict(request: Request, who: Who) -> Response:
         """Grade a fundus photograph of a patient.
 
-        ``patient_id``, ``visit_type`` and ``notes`` are form fields or query parameters. A photograph that
-        can't be graded is 400, and the detail says why; nothing of it is kept.
+        `patient_id`, `visit_type` and `notes` may be query parameters instead of form fields; the image may
+        then be the body itself, with its own Content-Type. A photograph that can't be graded is 400, and the
+        detail says why; nothing of it is kept.
         """
         sent = await read_upload(request)
-        query = {"patient_id": patient_id, "visit_type": visit_type, "notes": notes}
-        asked = read_asked(query, sent.fields)
+        asked = read_asked(request.query_params, sent.fields)
         picture = await checked(gateway, sent.data)
         said = [sha256_bytes(picture.data), asked.patient_id, asked.visit_type, asked.notes]
         once = Once.of(request, who, said, hours=hours)

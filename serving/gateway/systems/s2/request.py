@@ -10,21 +10,37 @@ from fastapi.exceptions import RequestValidationError
 
 from data.errors import Conflict
 from serving.gateway.store.checks import check_text
-from serving.gateway.uploads import upload_body
 
 VISITS = ("pre-treatment", "follow-up", "post-treatment")
 LONGEST_NOTES = 20_000
 _NAMES = ("patient_id", "visit_type", "notes")
 
-#: The form in the OpenAPI document, where it is told whole; a query may have the fields instead.
-FORM = upload_body(
-    "The fundus photograph: JPEG, PNG, BMP, WebP, TIFF or GIF.",
-    fields={
-        "patient_id": {"type": "string", "maxLength": 200},
-        "visit_type": {"type": "string", "enum": list(VISITS)},
-        "notes": {"type": "string", "maxLength": LONGEST_NOTES},
-    },
-)
+_IMAGE = {
+    "type": "string",
+    "format": "binary",
+    "description": "The fundus photograph: JPEG, PNG, BMP, WebP, TIFF or GIF.",
+}
+#: The form in the OpenAPI document. Such a document can't say "in the query or in the form", so it has the
+#: one way that is whole by itself, and the route's text tells of the others.
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": _IMAGE,
+                        "patient_id": {"type": "string", "minLength": 1, "maxLength": 200},
+                        "visit_type": {"type": "string", "enum": list(VISITS)},
+                        "notes": {"type": "string", "maxLength": LONGEST_NOTES},
+                    },
+                    "required": ["file", "patient_id", "visit_type"],
+                }
+            }
+        },
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,7 @@ class Asked:
     notes: str | None
 
 
-def read_asked(query: Mapping[str, str | None], form: Mapping[str, str]) -> Asked:
+def read_asked(query: Mapping[str, str], form: Mapping[str, str]) -> Asked:
     """The fields, from either place; an empty one counts as not said.
 
     Raises:

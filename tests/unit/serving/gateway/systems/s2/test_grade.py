@@ -77,7 +77,7 @@ def test_from_either_place(split: tuple[dict[str, str], dict[str, str]]) -> None
 
 
 def test_some_here_and_some_there() -> None:
-    asked = read_asked({"patient_id": "p", "visit_type": None}, {"visit_type": "post-treatment", "notes": ""})
+    asked = read_asked({"patient_id": "p", "visit_type": ""}, {"visit_type": "post-treatment", "notes": ""})
     assert (asked.patient_id, asked.visit_type, asked.notes) == ("p", "post-treatment", None)
 
 
