@@ -21,6 +21,10 @@ def picture(seed: int, *, side: int = 40, level: int = 120) -> bytes:
     return bytes(cv2.imencode(".png", pixels)[1])
 
 
+def _suffix(data: bytes) -> str:
+    return "jpg" if data[:2] == bytes([255, 216]) else "png"
+
+
 @dataclass
 class Exported:
     """An export in the making: ``label`` adds lines and images, ``write`` makes the folder."""
@@ -43,7 +47,7 @@ class Exported:
                 "case_id": f"case-{sha256[:6]}",
                 "image_id": f"image-{sha256[:6]}",
                 "sha256": sha256,
-                "file": f"images/{sha256}.{'jpg' if data[:2] == bytes([255, 216]) else 'png'}",
+                "file": f"images/{sha256}.{_suffix(data)}",
                 "task": self.task,
                 "head": head,
                 "value": value,
@@ -66,8 +70,8 @@ class Exported:
         (folder / "export.json").write_text(json.dumps(info))
         (folder / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.lines))
         (folder / "excluded.txt").write_text("".join(f"{sha256}\n" for sha256 in self.excluded))
-        for line in self.lines:
-            (folder / "images" / line["file"].rpartition("/")[2]).write_bytes(self.images[line["sha256"]])
+        for sha256, data in self.images.items():
+            (folder / "images" / f"{sha256}.{_suffix(data)}").write_bytes(data)
         return folder
 
 
