@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from data.dataset import Dataset
+from tests.review_exports import Exported, picture
 from tests.unit.data import layouts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,6 +50,18 @@ def checkout(tmp_path: Path) -> Path:
             "split": "fold:1/3",
         }
     }
+    labelled = Exported(task="dr_grading")
+    for seed in range(4):
+        labelled.label(picture(seed, side=320), "mild", group=f"patient {seed}")
+    labelled.write(tmp_path / "labels")
+    params["review"] = {
+        "idrid-2": {
+            "export": "../labels",
+            "base": "var/datasets/idrid",
+            "options": "&licence=CC0-1.0",
+            "task_file": "training/tasks/dr_grading.yaml",
+        }
+    }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(["git", "init", "-q", root], check=True)
     return root
@@ -84,13 +97,16 @@ def test_every_stage_depends_on_all_the_code() -> None:
 def test_a_clean_checkout_reproduces_its_datasets(checkout: Path) -> None:
     dvc(checkout, "repro")
     datasets = {path.name: Dataset.open(path) for path in (checkout / "var/datasets").iterdir()}
-    assert set(datasets) == {"synthetic-fundus", "synthetic-lesion", "idrid"}
+    assert set(datasets) == {"synthetic-fundus", "synthetic-lesion", "idrid", "idrid-2"}
     for name, dataset in datasets.items():
         dataset.verify()
         assert (checkout / "var/checks" / name / "report.html").is_file()
         assert dataset.info["created_at"].startswith("2024-01-01")
     assert datasets["synthetic-lesion"].task == "skin_lesion"
     assert datasets["idrid"].info["split_rule"].startswith("fold:1/3")
+    assert datasets["idrid-2"].test_digest == datasets["idrid"].test_digest
+    assert datasets["idrid-2"].info["images"] == datasets["idrid"].info["images"] + 4
+    assert datasets["idrid-2"].info["review"][0]["base"]["digest"] == datasets["idrid"].digest
     lock = (checkout / "dvc.lock").read_text()
 
     (checkout / "data/__pycache__").mkdir(exist_ok=True)
@@ -107,6 +123,8 @@ def test_a_clean_checkout_reproduces_its_datasets(checkout: Path) -> None:
         ),
         "ingest@idrid",
         "check@idrid",
+        "review@idrid-2",
+        "check-review@idrid-2",
     }
     (checkout / "data/field.py").write_text(code)
     dvc(checkout, "push")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def test_an_image_that_is_missing_altered_or_a_link(tmp_path: Path) -> None:
         read_export(folder)
     assert read_export(folder, images=False).labels  # to be counted
     (tmp_path / "elsewhere").write_bytes(content)
-    os.symlink(tmp_path / "elsewhere", path)
+    path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SourceError, match="are links"):
         read_export(folder)
 
