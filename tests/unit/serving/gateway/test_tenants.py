@@ -19,6 +19,7 @@ from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.store import Scope, Store, repositories, unscoped
 from serving.gateway.store.repositories import (
     audit,
+    case_files,
     cases,
     erasures,
     features,
@@ -33,7 +34,7 @@ from serving.gateway.store.repositories import (
     tokens,
 )
 from serving.gateway.store.scope import TenantLeak
-from serving.gateway.store.tables import Base, Patient, Tenanted
+from serving.gateway.store.tables import Base, Case, Patient, Tenanted
 from serving.gateway.store.types import new_id
 from tests.gateway_rows import ORIGIN, World, dump, fill, image_of, tenant_of
 
@@ -78,6 +79,8 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "audit.head": lambda s, w: empty(audit.head(s).seq),
     "audit.verify": lambda s, w: empty(audit.verify(s)),
     "audit.write_entries": lambda s, w: audit.write_entries(s),
+    "case_files.gather": lambda s, w: empty(_files_of_theirs(s, w)),
+    "cases.begin": lambda s, w: gone(lambda: cases.begin(s, "new", {}, task=None, image_id=w.image)),
     "cases.by_id": lambda s, w: gone(lambda: cases.by_id(s, w.case_row)),
     "cases.entries": lambda s, w: gone(lambda: cases.entries(s, w.case)),
     "cases.get": lambda s, w: gone(lambda: cases.get(s, w.case)),
@@ -114,10 +117,12 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "idempotency.clear_expired": lambda s, w: empty(idempotency.clear_expired(s)),
     "images.add": lambda s, w: None,  # see test_an_image_can_not_be_added_to_another_tenants_patient
     "images.belong": lambda s, w: gone(lambda: images.belong(s, w.image, w.patient)),
+    "images.by_id": lambda s, w: empty(images.by_id(s, [w.image, w.overlay])),
     "images.forget_content": lambda s, w: images.forget_content(s, w.sha256),
     "images.get": lambda s, w: gone(lambda: images.get(s, w.image)),
     "images.known": lambda s, w: empty(images.known(s, [w.sha256])),
     "images.lock_content": lambda s, w: empty(images.lock_content(s, w.sha256)),
+    "images.newest_of_case": lambda s, w: empty(images.newest_of_case(s, w.case)),
     "images.of_case": lambda s, w: empty(images.of_case(s, w.case)),
     "images.unreferenced": lambda s, w: empty([c for c in images.unreferenced(s) if c == w.unreferenced]),
     "images.with_content": lambda s, w: empty(images.with_content(s, w.sha256)),
@@ -178,6 +183,13 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "tokens.retire": lambda s, w: gone(lambda: tokens.retire(s, w.token, w.token, None)),
     "tokens.revoke": lambda s, w: gone(lambda: tokens.revoke(s, w.token)),
 }
+
+
+def _files_of_theirs(scope: Scope, world: World) -> Any:
+    """What is found for a row that was got elsewhere, of another tenant's case."""
+    row = Case(id=world.case_row, key=world.case, image_id=world.image)
+    (told,) = case_files.gather(scope, [row])
+    return told.entries or told.rejections or told.images or told.labels or told.predictions
 
 
 def _raises_value(call: Callable[[], Any]) -> None:
