@@ -40,6 +40,7 @@ BENCHMARKS = {
         "a source's way to a dataset", ("ingest",), lambda o: [o.ingest, "--csv", str(RESULTS / "ingest.csv")]
     ),
     "serving": Benchmark("answers over each wire, and under load"),
+    "gateway": Benchmark("the gateway's own time, and 64 clients at once"),
     "runtimes": Benchmark(
         "three backbones on every runtime and precision",
         arguments=lambda o: ["--images", str(o.images)] if o.images else [],
