@@ -43,8 +43,11 @@ def steps(kind: str) -> tuple[str, ...]:
 def build_classifier(
     configure: Configure | None = None, *, name: str = "retrain", fresh: bool = False
 ) -> Any:
-    """The pipeline for a classifier; as :func:`pipelines.classifier.build`."""
-    placed = Placing(configure, fresh=fresh, never=NEVER_CACHED)
+    """The pipeline for a classifier, as :func:`pipelines.classifier.build`.
+
+    ``fresh`` changes nothing: ``labels`` always runs, and says what ingest's source holds.
+    """
+    placed = Placing(configure, fresh=False, never=NEVER_CACHED)
 
     def pipeline(
         task_name: str,
@@ -88,8 +91,8 @@ def build_classifier(
 
 
 def build_anomaly(configure: Configure | None = None, *, name: str = "retrain", fresh: bool = False) -> Any:
-    """The pipeline for a memory of what is normal; as :func:`pipelines.anomaly.build`."""
-    placed = Placing(configure, fresh=fresh, never=NEVER_CACHED)
+    """The pipeline for a memory of what is normal, as :func:`build_classifier`."""
+    placed = Placing(configure, fresh=False, never=NEVER_CACHED)
 
     def pipeline(
         task_name: str,
