@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.core.face.mesh import LEFT_EYE, NOT_SKIN, OUTLINES, OVAL, RIGHT_EYE, Outline, corners
+from serving.core.face.mesh import LEFT_EYE, NOT_SKIN, OUTLINES, OVAL, RIGHT_EYE, corners
 
 Points = NDArray[np.float64]
 _SHIFT = 4  # OpenCV's sub-pixel drawing: coordinates in sixteenths
@@ -177,6 +177,3 @@ def draw(mask: NDArray[np.uint8], outline: Points, value: int = 255) -> NDArray[
     points = np.clip((outline - 0.5) * (1 << _SHIFT), -(2**28), 2**28)
     cv2.fillPoly(mask, [np.round(points).astype(np.int32)], value, cv2.LINE_8, _SHIFT)
     return mask
-
-
-__all__ = ["Box", "Face", "FaceAnswer", "Outline", "Refusal", "crop_face", "draw"]

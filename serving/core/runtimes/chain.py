@@ -68,15 +68,6 @@ class MockRuntime:
         """Nothing to free."""
 
 
-def available(bundle: Bundle | None) -> dict[ModelType, bool]:
-    """For each link before the mock whether a bundle has an approved precision for it."""
-    precisions = {} if bundle is None else bundle.card.precisions
-    return {
-        link: any(name in precisions and precisions[name].approved for name in names)
-        for link, _, names in LINKS
-    }
-
-
 def check_precision(task: str, precision: str) -> None:
     """Refuse to serve a task beside its chain. ``auto`` is the chain's own choice.
 

@@ -10,7 +10,7 @@ import pytest
 from data.errors import RequestError, ServingError
 from data.paths import Home
 from serving.core.bundle import Bundle, HeadCard, PrecisionCard
-from serving.core.runtimes.chain import available, open_chain
+from serving.core.runtimes.chain import open_chain
 from serving.core.runtimes.tuned import Measured, Tuned, host_kind, write_tuned
 from tests.bundles import tiny_bundle
 from tests.lite import lite_bundle
@@ -27,7 +27,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_tflite_comes_first(both: Bundle) -> None:
     chain = open_chain(both)
     assert (chain.model_type, chain.runtime.precision, dict(chain.passed_over)) == ("tflite", "tflite", {})
-    assert available(both) == {"tflite": True, "onnx": True}
 
 
 def test_onnx_where_there_is_no_tflite_model(tmp_path: Path) -> None:
@@ -35,7 +34,6 @@ def test_onnx_where_there_is_no_tflite_model(tmp_path: Path) -> None:
     chain = open_chain(bundle, mock=True)
     assert (chain.model_type, chain.runtime.name.split()[0]) == ("onnx", "onnxruntime")
     assert "no approved tflite" in chain.passed_over["tflite"]
-    assert available(bundle) == {"tflite": False, "onnx": True}
 
 
 def test_onnx_where_litert_is_missing(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +52,6 @@ def test_onnx_where_tflite_was_not_approved(tmp_path: Path) -> None:
         },
     )
     assert open_chain(bundle).model_type == "onnx"
-    assert available(bundle) == {"tflite": False, "onnx": True}
 
 
 def test_no_other_runtime_whatever_was_tuned(both: Bundle, home: Home) -> None:
