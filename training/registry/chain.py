@@ -25,6 +25,8 @@ EVENTS = (
     "approval",  # a person approved a version
     "import",  # a model that was trained elsewhere came in
     "gate",  # a decision
+    "challenge",  # a version is to answer beside the champion; `data` says how
+    "withdraw",  # and no longer
 )
 
 _FIELDS = frozenset(

@@ -10,12 +10,19 @@ from rich.console import Console
 
 from data.errors import RegistryError
 
+from . import cli_challenge
 from .cli_parts import (
+    Json,
+    Ref,
+    Task,
+    Who,
+    Why,
     dataset,
     open_registry,
     print_json,
     print_judged,
     print_promotion,
+    read_comparison,
     rules,
     triple,
     words,
@@ -23,14 +30,6 @@ from .cli_parts import (
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Task = Annotated[str, typer.Argument(help="The task, for example dr_grading.")]
-Ref = Annotated[
-    str,
-    typer.Argument(help="A version: its number, an alias (champion, challenger, previous) or its digest."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
-Who = Annotated[str | None, typer.Option("--who", help="Who decides; your user name when not given.")]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="The canonical dataset, where stored test predictions are missing."),
@@ -51,6 +50,11 @@ def models() -> None:
     Change what serves:
       retiderm models promote dr_grading 3
       retiderm models rollback dr_grading --why "worse on the new camera"
+
+    \b
+    Look at a version beside what serves:
+      retiderm models challenge dr_grading 4 --shadow
+      retiderm models withdraw dr_grading
 
     \b
     After a crash, or when in doubt:
@@ -79,6 +83,13 @@ def list_(
     from .view import versions_table
 
     Console().print(versions_table(versions))
+    from .challenge import challenging
+    from .ledger import Ledger
+
+    for beside in challenging(Ledger(), task):
+        typer.echo(
+            f"{beside.task} version {beside.version} answers {beside.words} since {beside.since[:16]}."
+        )
 
 
 @app.command()
@@ -243,6 +254,12 @@ def promote(
         Path | None,
         typer.Option("--task-file", help="Whose gate to judge by, where it is not the package's."),
     ] = None,
+    comparison: Annotated[
+        Path | None,
+        typer.Option(
+            "--comparison", help="JSON of what was seen of it beside the champion, for the history."
+        ),
+    ] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -265,7 +282,12 @@ def promote(
             from .view import print_decision
 
             print_decision(Console(), decision)
-    print_promotion(carry_out(registry, found, why=why, who=who), as_json)
+    seen = read_comparison(comparison)
+    print_promotion(carry_out(registry, found, why=why, who=who, comparison=seen), as_json, seen)
+
+
+app.command()(cli_challenge.challenge)
+app.command()(cli_challenge.withdraw)
 
 
 @app.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from .client import Registry
     from .gate import GateDecision
     from .version import Version
+
+
+Task = Annotated[str, typer.Argument(help="The task, for example dr_grading.")]
+Ref = Annotated[
+    str,
+    typer.Argument(help="A version: its number, an alias (champion, challenger, previous) or its digest."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
+Who = Annotated[str | None, typer.Option("--who", help="Who decides; your user name when not given.")]
 
 
 def open_registry() -> Registry:
@@ -58,8 +69,28 @@ def print_judged(version: Version, decision: GateDecision, as_json: bool) -> Non
     print_decision(console, decision)
 
 
-def print_promotion(done: Any, as_json: bool) -> None:
-    """What was done, in a line."""
+def read_comparison(path: Path | None) -> dict[str, Any] | None:
+    """What was seen of a version beside the champion, from a JSON file.
+
+    Raises:
+        UsageError: the file can't be read, or holds no object.
+    """
+    if path is None:
+        return None
+    from data.errors import UsageError
+    from data.files import read_json
+
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--comparison can't be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError("--comparison is a JSON object.", hint="The gateway's page of models exports one.")
+    return found
+
+
+def print_promotion(done: Any, as_json: bool, comparison: Mapping[str, Any] | None = None) -> None:
+    """What was done, in a line; and how it did beside the champion, where that was seen."""
     if as_json:
         print_json(done.to_dict())
     elif not done.changed:
@@ -67,6 +98,13 @@ def print_promotion(done: Any, as_json: bool) -> None:
     else:
         before = f", before it version {done.before}" if done.before else ""
         typer.echo(f"{done.task} version {done.version} serves now ({', '.join(done.targets)}){before}.")
+        if done.challenge:
+            from .beside import describe
+
+            how = describe(done.challenge["mode"], done.challenge["share"])
+            typer.echo(f"It answered {how} since {done.challenge['since'][:16]}, and no longer does.")
+        for name, value in (comparison or {}).items():
+            typer.echo(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}")
 
 
 def words(text: str | None) -> tuple[str, ...] | None:

@@ -2,12 +2,14 @@
 
 ::
 
-    intent ─► copy ─► aliases ─► target: cluster ─► target: local ─► done ─► tidy
+    intent ─► copy ─► aliases ─► target: cluster ─► target: local ─► done ─► challenger ─► tidy
       └─ in the ledger, with what served before: enough to finish or to undo everything after a crash
 
 Each step may be done again. After each one a ``step`` entry follows. A step that fails undoes all of them; a
 process that dies leaves an intent without ``done``, and :mod:`training.registry.reconcile` (or the next
 promotion of the task) finishes it. A lock of the task keeps a second promotion waiting.
+
+Where the version answered beside the champion until then, its ``done`` ends that as well; the places follow.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import LedgerError, RegistryError, RetidermError
 
+from .beside import settle
 from .chain import Entry
 from .champion import champion_of
 from .heads import keep_head, kept_heads
 from .ledger import Ledger, whoami
 from .locks import locked
-from .state import last_gate, now_serving, served_digests, unfinished
+from .state import last_gate, now_challenging, now_serving, served_digests, unfinished
 from .targets import Target, default_targets, in_order, target_from_spec
 from .version import APPROVED, CHALLENGER, CHAMPION, PREVIOUS, Version
 
@@ -50,6 +53,7 @@ class Promotion:
     targets: tuple[str, ...]
     who: str
     why: str
+    challenge: Mapping[str, Any] | None = None  # how it answered beside the champion until now
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's own types."""
@@ -66,8 +70,12 @@ def promote(
     ledger: Ledger | None = None,
     on_step: OnStep | None = None,
     lock_timeout: float = LOCK_S,
+    comparison: Mapping[str, Any] | None = None,
 ) -> Promotion:
     """Let a version that the gate accepted serve.
+
+    ``comparison`` is what was seen of it beside the champion (a gateway counts that), as plain JSON values:
+    it goes into the history with the promotion.
 
     ``on_step`` is told each step's name when it was done, before and after its ledger entry
     (``"aliases"``, then ``"aliases logged"``).
@@ -80,7 +88,7 @@ def promote(
         ledger.require_sound(kept_heads(registry, ledger, version.task))
         finish_unfinished(registry, ledger, version.task, on_step=on_step)
         version = registry.get(version.task, version.version)
-        _allowed(registry, ledger, version)
+        allowed(registry, ledger, version)
         return _change(
             registry,
             ledger,
@@ -90,6 +98,7 @@ def promote(
             who=who or whoami(),
             why=why or "the gate accepted it",
             on_step=on_step,
+            comparison=comparison,
         )
 
 
@@ -199,12 +208,15 @@ def _change(
     who: str,
     why: str,
     on_step: OnStep | None,
+    comparison: Mapping[str, Any] | None = None,
 ) -> Promotion:
     task = version.task
     versions = registry.versions(task)
     aliases = {alias: v.version for v in versions for alias in v.aliases}
     # What served is the ledger's to say: an alias that was set by hand must be neither kept nor put back.
-    serving = now_serving(ledger.entries(), task)
+    entries = ledger.entries(task)
+    serving = now_serving(entries, task)
+    beside = now_challenging(entries, task)
     champion = serving.version if serving else None
     found = champion if any(v.version == champion for v in versions) else None
     at_its_place = aliases.get(CHAMPION) == version.version
@@ -221,6 +233,7 @@ def _change(
         tuple(t.name for t in targets),
         who,
         why,
+        _challenged(beside, version),
     )
     if champion == version.version and at_its_place and all(t.serves(version) for t in targets):
         return Promotion(**{**asdict(result), "changed": False})
@@ -246,6 +259,8 @@ def _change(
             },
             "after": {"aliases": wanted},
             "targets": [target.spec() for target in targets],
+            **({"challenge": dict(result.challenge)} if result.challenge else {}),
+            **({"comparison": dict(comparison)} if comparison is not None else {}),
         },
     )
     _tell(on_step, "intent")
@@ -296,6 +311,9 @@ def _run(
     with contextlib.suppress(RetidermError, OSError):
         keep_head(registry, ledger, version.task)
     _tell(on_step, "head kept")
+    with contextlib.suppress(Exception):  # verify tells what is left, reconcile mends it
+        settle(registry, ledger, version.task)
+    _tell(on_step, "challenger settled")
     with contextlib.suppress(RetidermError, OSError):
         keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
         for target in targets:
@@ -316,7 +334,14 @@ def _set_aliases(registry: Registry, task: str, aliases: Mapping[str, str | None
         registry.set_alias(task, alias, aliases[alias])
 
 
-def _allowed(registry: Registry, ledger: Ledger, version: Version) -> None:
+def _challenged(beside: Entry | None, version: Version) -> dict[str, Any] | None:
+    """How a version answers beside the champion now."""
+    if beside is None or beside.digest != version.digest:
+        return None
+    return {"mode": beside.data["mode"], "share": beside.data["share"], "since": beside.time}
+
+
+def allowed(registry: Registry, ledger: Ledger, version: Version) -> None:
     """Raise unless the gate's last decision on this bundle allows it to serve now."""
     name = f"{version.task} version {version.version}"
     entries = ledger.entries()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from data.errors import RetidermError
 
+from .beside import differences, gone_from
 from .heads import keep_head, kept_heads
 from .ledger import Ledger
 from .promotion import LOCK_S, OnStep, finish_unfinished, task_lock
-from .state import after, now_serving, unfinished
+from .state import after, last_challenge, now_serving, unfinished
 from .targets import Target, target_from_spec
 from .version import CHAMPION, PREVIOUS, Version
 
@@ -25,7 +26,7 @@ class Repair:
     """One thing that was put right, or (``done`` False) that could not or was only looked at."""
 
     task: str
-    what: str  # promotion, alias, target
+    what: str  # promotion, alias, target, challenger
     message: str
     done: bool
 
@@ -77,12 +78,15 @@ def reconcile(
 
 def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Sequence[Repair]:
     """Where aliases and targets differ from the last ``done`` entry; with ``repair`` put back."""
-    serving = now_serving(ledger.entries(), task)
+    entries = ledger.entries(task)
+    serving = now_serving(entries, task)
     if serving is None:
         return []
+    challenge = last_challenge(entries, task)
     found: list[Repair] = []
 
     def put(what: str, name: str, message: str, action: Callable[[], None]) -> None:
+        entry = (challenge or serving) if what == "challenger" else serving
         done = False
         if repair:
             try:
@@ -94,8 +98,8 @@ def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Se
                 ledger.append(
                     "reconcile",
                     task=task,
-                    version=serving.version,
-                    digest=serving.digest,
+                    version=entry.version,
+                    digest=entry.digest,
                     why=message,
                     data={"what": what, "name": name},
                 )
@@ -112,6 +116,14 @@ def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Se
             f"The alias {alias} named {_say(aliases.get(alias))}, the ledger says {_say(wanted)}.",
             functools.partial(registry.set_alias, task, alias, wanted),
         )
+    gone = gone_from(registry, entries, task)
+    if gone is not None:
+        found.append(
+            Repair(task, "challenger", f"{gone} Withdraw it: retiderm models withdraw {task}.", False)
+        )
+    else:
+        for difference in differences(registry, entries, task):
+            put("challenger", difference.place, difference.message, difference.mend)
     try:
         version = registry.get(task, serving.digest)
     except RetidermError as error:

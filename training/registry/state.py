@@ -53,6 +53,29 @@ def served_digests(entries: Sequence[Entry], task: str) -> set[str]:
     return {e.digest for e in entries if e.event == "done" and e.task == task}
 
 
+def last_challenge(entries: Sequence[Entry], task: str) -> Entry | None:
+    """The last ``challenge`` entry of a task, whatever became of it."""
+    return next((e for e in reversed(entries) if e.event == "challenge" and e.task == task), None)
+
+
+def now_challenging(entries: Sequence[Entry], task: str) -> Entry | None:
+    """The ``challenge`` entry of what should answer beside a task's champion, or None.
+
+    It ends with a ``withdraw`` entry, with another ``challenge``, or when the same bundle comes to serve.
+    """
+    served: set[str] = set()
+    for entry in reversed(entries):
+        if entry.task != task:
+            continue
+        if entry.event == "withdraw":
+            return None
+        if entry.event == "done":
+            served.add(entry.digest)
+        if entry.event == "challenge":
+            return None if entry.digest in served else entry
+    return None
+
+
 def last_gate(entries: Sequence[Entry], task: str, digest: str) -> Entry | None:
     """The gate's last decision on a bundle, or None."""
     return next(

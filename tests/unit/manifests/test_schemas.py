@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from tests.unit.manifests.rendering import MANIFESTS, OVERLAYS, Document, kustomize
+from tests.unit.manifests.rendering import MANIFESTS, OVERLAYS, Document, kustomize, of_kind
+from training.registry.targets.cluster import challenger_service
 
 # Custom kinds whose schemas are not at hand: checked for their shape only, by test_custom_kinds.
 WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "TrainingRuntime", "TrainJob"}
@@ -118,6 +120,36 @@ def test_canary(tmp_path: Path, kserve: dict[str, Draft202012Validator]) -> None
     stable = services["dr-grading"]["spec"]["predictor"]["model"]
     assert canary["predictor"]["model"]["runtime"] == stable["runtime"]
     assert "canary" not in services["skin-lesion"]["spec"]
+
+
+def test_challengers(tmp_path: Path, kserve: dict[str, Draft202012Validator]) -> None:
+    # In a copy of the tree: the overlay itself names the component, so that its patches count for it.
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    overlay = tmp_path / "manifests" / "overlays" / "production"
+    with (overlay / "kustomization.yaml").open("a") as stream:
+        stream.write("components:\n  - ../../components/challenger\n")
+    documents = kustomize(overlay)
+    services = of_kind(documents, "InferenceService")
+    beside = {name: d for name, d in services.items() if name.endswith("-challenger")}
+    assert set(beside) == {f"{name}-challenger" for name in set(services) - set(beside)}
+    for name, service in beside.items():
+        check(service, kserve)
+        champion = services[name.removesuffix("-challenger")]
+        # It runs as the champion does, but for its name and that it waits to be woken.
+        predictor = copy.deepcopy(service["spec"]["predictor"])
+        (spread,) = predictor["topologySpreadConstraints"]
+        assert spread["labelSelector"]["matchLabels"] == {"serving.kserve.io/inferenceservice": name}
+        spread["labelSelector"] = champion["spec"]["predictor"]["topologySpreadConstraints"][0][
+            "labelSelector"
+        ]
+        assert predictor == champion["spec"]["predictor"]
+        notes = service["metadata"]["annotations"]
+        assert notes.pop("serving.kserve.io/stop") == "true"
+        assert notes == champion["metadata"]["annotations"]
+        task = service["metadata"]["labels"]["retiderm.io/task"]
+        assert challenger_service(task) == name
+    (rule,) = of_kind(documents, "Role")["retiderm-promoter"]["rules"]
+    assert set(rule["resourceNames"]) == set(services)
 
 
 def test_strictness_finds_a_misspelt_key(

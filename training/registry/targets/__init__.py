@@ -1,7 +1,15 @@
 """Where a promotion makes a version serve: this machine's serving root, and a cluster."""
 
-from .base import Target, default_targets, in_order, target_from_spec
+from .base import ChallengerTarget, Target, default_targets, in_order, target_from_spec
 from .cluster import ClusterTarget
 from .local import LocalTarget
 
-__all__ = ["ClusterTarget", "LocalTarget", "Target", "default_targets", "in_order", "target_from_spec"]
+__all__ = [
+    "ChallengerTarget",
+    "ClusterTarget",
+    "LocalTarget",
+    "Target",
+    "default_targets",
+    "in_order",
+    "target_from_spec",
+]

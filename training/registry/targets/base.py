@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from data.errors import RegistryError
 
@@ -42,6 +42,26 @@ class Target(Protocol):
 
     def tidy(self, task: str, keep: Sequence[Version]) -> None:
         """Remove what no version in ``keep`` needs."""
+
+
+@runtime_checkable
+class ChallengerTarget(Target, Protocol):
+    """A place that can have a second version answer beside the one that serves. Calls may be repeated."""
+
+    def challenger(self, task: str) -> Mapping[str, Any] | None:
+        """What answers beside there now: ``version``, ``digest``, ``mode``, ``share``; None for nothing."""
+
+    def challenges(self, version: Version, mode: str, share: float) -> bool:
+        """Whether exactly this answers beside there, whole."""
+
+    def prepare_challenger(self, version: Version) -> None:
+        """Put all there that the version needs to answer beside, without letting it."""
+
+    def challenge(self, version: Version, mode: str, share: float) -> None:
+        """Let it answer beside, in place of another; returns when the place has accepted it."""
+
+    def withdraw(self, task: str) -> None:
+        """Let nothing answer beside."""
 
 
 def in_order(targets: Sequence[Target]) -> list[Target]:

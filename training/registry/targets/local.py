@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data.errors import BundleError, IntegrityError
 from data.paths import home
 from serving.core.bundle import Bundle
+from serving.core.challenger import Challenger, read_challenger, remove_challenger, write_challenger
 from serving.core.pointer import Pointer, read_pointer, remove_pointer, version_path, write_pointer
 from training.registry.store import copy_bundle
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LocalTarget:
-    """``<root>/<task>/pointer.json`` and ``<root>/<task>/versions/``. The root defaults to the home's."""
+    """``pointer.json``, ``challenger.json`` and ``versions/`` in ``<root>/<task>/``; the root may be any."""
 
     name = "local"
 
@@ -81,9 +83,46 @@ class LocalTarget:
         pointer = self.current(task)
         if pointer:
             kept.add(Path(pointer["path"]).name)
+        with contextlib.suppress(IntegrityError):
+            beside = read_challenger(self.root, task)
+            if beside is not None:
+                kept.add(Path(beside.pointer.path).name)
         for item in folder.iterdir() if folder.is_dir() else ():
             if item.name not in kept and item.is_dir():
                 shutil.rmtree(item, ignore_errors=True)
+
+    def challenger(self, task: str) -> dict[str, Any] | None:
+        """What ``challenger.json`` says; a damaged one says only that it is there."""
+        try:
+            found = read_challenger(self.root, task)
+        except IntegrityError:
+            return {"damaged": True}
+        if found is None:
+            return None
+        pointer = found.pointer
+        return {
+            "version": pointer.version,
+            "digest": pointer.digest,
+            "mode": found.mode,
+            "share": found.share,
+        }
+
+    def challenges(self, version: Version, mode: str, share: float) -> bool:
+        """Whether the file says exactly this and the copy is whole."""
+        said = {"version": version.version, "digest": version.digest, "mode": mode, "share": share}
+        return self.challenger(version.task) == said and self._whole(version)
+
+    def prepare_challenger(self, version: Version) -> None:
+        """Copy the bundle, as for a promotion, which then has nothing left to copy."""
+        self.prepare(version)
+
+    def challenge(self, version: Version, mode: str, share: float) -> None:
+        """Name the copy: servers that watch load it and answer for it."""
+        write_challenger(self.root, Challenger(self._pointer(version), mode, share))
+
+    def withdraw(self, task: str) -> None:
+        """Name none: servers that watch let it go."""
+        remove_challenger(self.root, task)
 
     def _pointer(self, version: Version) -> Pointer:
         return Pointer(

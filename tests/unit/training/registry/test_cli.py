@@ -37,7 +37,16 @@ def models(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_help_teaches(models: Any) -> None:
     text = models("--help")
     looking = ("list", "show", "compare", "history", "verify")
-    for command in (*looking, "import", "approve", "promote", "rollback", "reconcile"):
+    for command in (
+        *looking,
+        "import",
+        "approve",
+        "challenge",
+        "withdraw",
+        "promote",
+        "rollback",
+        "reconcile",
+    ):
         assert command in text
         assert "xample" in models(command, "--help"), command
 

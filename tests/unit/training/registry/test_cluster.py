@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from data.errors import RegistryError
+from training.registry.challenge import challenge, withdraw
 from training.registry.client import Registry
 from training.registry.gate import GateRules, judge
+from training.registry.ledger import Ledger
 from training.registry.promotion import promote, rollback
 from training.registry.reconcile import reconcile
+from training.registry.state import now_challenging
 from training.registry.targets import ClusterTarget, LocalTarget, default_targets
 from training.registry.targets.cluster import service_name, storage_uri
 from training.registry.verify import verify
@@ -42,16 +45,14 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 class Cluster:
-    """One InferenceService behind HTTP. ``react`` plays the controller, at each change and each look."""
+    """InferenceServices behind HTTP. ``react`` plays the controller, at each change and each look.
+
+    ``service`` is the champion's; ``add_challenger`` applies the component with the other one.
+    """
 
     def __init__(self) -> None:
-        self.service: dict[str, Any] = {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": "dr-grading", "generation": 1},
-            "spec": {"predictor": {"model": {"modelFormat": {"name": "retiderm-bundle"}}}},
-            "status": {},
-        }
+        self.service: dict[str, Any] = _service("dr-grading")
+        self.challenger: dict[str, Any] | None = None
         self.patches: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, int] = {}
         self.react: Callable[[Cluster], None] = ready
@@ -63,17 +64,22 @@ class Cluster:
 
             def do_PATCH(self) -> None:
                 patch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path == ROUTE and "PATCH" not in cluster.answers:
+                which = self._which()
+                if getattr(cluster, which, None) and "PATCH" not in cluster.answers:
                     cluster.patches.append((self.headers["Content-Type"], patch))
-                    cluster.service = merge(cluster.service, patch)
-                    cluster.service["metadata"]["generation"] += 1
+                    setattr(cluster, which, merge(getattr(cluster, which), patch))
+                    getattr(cluster, which)["metadata"]["generation"] += 1
                 self._answer("PATCH")
 
+            def _which(self) -> str:
+                return {ROUTE: "service", f"{ROUTE}-challenger": "challenger"}.get(self.path, "")
+
             def _answer(self, method: str) -> None:
-                code = cluster.answers.get(method, 200 if self.path == ROUTE else 404)
+                there = getattr(cluster, self._which(), None) is not None
+                code = cluster.answers.get(method, 200 if there else 404)
                 cluster.react(cluster)
                 body = json.dumps(
-                    cluster.service if code == 200 else {"kind": "Status", "code": code}
+                    getattr(cluster, self._which()) if code == 200 else {"kind": "Status", "code": code}
                 ).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")
@@ -96,18 +102,36 @@ class Cluster:
     def uri(self) -> str | None:
         return self.service["spec"]["predictor"]["model"].get("storageUri")
 
+    def add_challenger(self) -> None:
+        self.challenger = _service("dr-grading-challenger")
+        self.challenger["metadata"]["annotations"] = {"serving.kserve.io/stop": "true"}
+
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
 
 
-def ready(cluster: Cluster) -> None:
-    cluster.service["status"] = {
-        "observedGeneration": cluster.service["metadata"]["generation"],
-        "modelStatus": {"transitionStatus": "UpToDate"},
-        "conditions": [{"type": "Ready", "status": "True"}],
+def _service(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "generation": 1},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "retiderm-bundle"}}}},
+        "status": {},
     }
+
+
+def ready(cluster: Cluster) -> None:
+    for service in (cluster.service, cluster.challenger):
+        if service is not None:
+            notes = service["metadata"].get("annotations", {})
+            stopped = notes.get("serving.kserve.io/stop") == "true"
+            service["status"] = {
+                "observedGeneration": service["metadata"]["generation"],
+                "modelStatus": {"transitionStatus": "UpToDate"},
+                "conditions": [{"type": "Ready", "status": "False" if stopped else "True"}],
+            }
 
 
 def ready_on_third_look(cluster: Cluster) -> None:
@@ -278,6 +302,92 @@ def test_a_cluster_that_is_away_changes_nothing(
         assert registry.champion(TASK) is None
     finally:
         cluster.__init__()  # type: ignore[misc]
+
+
+def test_a_challenger_has_a_service_of_its_own(
+    cluster: Cluster, target: ClusterTarget, registry: Registry, make: Any
+) -> None:
+    targets = [LocalTarget(registry), target]
+    promote(registry, make(accepted=True), targets=targets)
+    second, serving = make(accepted=True), cluster.uri
+    with pytest.raises(RegistryError, match="manifests/components/challenger") as raised:
+        challenge(registry, second, targets=targets)
+    assert raised.value.hint is not None
+    assert now_challenging(Ledger().entries(), TASK) is None
+    cluster.add_challenger()
+    assert target.challenger(TASK) is None
+    challenge(registry, second, mode="share", share=0.1, targets=targets)
+    _, patch = cluster.patches[-1]
+    assert patch["metadata"]["annotations"] == {
+        "retiderm.io/version": "2",
+        "retiderm.io/digest": second.digest,
+        "retiderm.io/mode": "share",
+        "retiderm.io/share": "0.1",
+        "serving.kserve.io/stop": "false",
+    }
+    assert cluster.challenger is not None
+    assert cluster.challenger["spec"]["predictor"]["model"]["storageUri"].endswith("/bundle")
+    assert cluster.uri == serving
+    assert verify(registry) == []
+    count = len(cluster.patches)
+    assert not challenge(registry, second, mode="share", share=0.1, targets=targets).changed
+    assert len(cluster.patches) == count
+    # The component applied again stops it: that is told, and mended.
+    cluster.challenger["metadata"]["annotations"]["serving.kserve.io/stop"] = "true"
+    assert ["cluster has not version 2 as challenger" in item.message for item in verify(registry)] == [True]
+    assert [item.done for item in reconcile(registry)] == [True]
+    assert target.challenges(second, "share", 0.1)
+    withdraw(registry, TASK)
+    assert cluster.challenger["metadata"]["annotations"] == {"serving.kserve.io/stop": "true"}
+    assert "storageUri" not in cluster.challenger["spec"]["predictor"]["model"]
+    assert verify(registry) == []
+
+
+def test_a_promotion_stops_the_challengers_service(
+    cluster: Cluster, target: ClusterTarget, registry: Registry, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = [LocalTarget(registry), target]
+    promote(registry, make(accepted=True), targets=targets)
+    cluster.add_challenger()
+    second = make(accepted=True)
+    challenge(registry, second, targets=targets)
+
+    def away(self: ClusterTarget, task: str) -> None:
+        raise RegistryError("it is away")
+
+    # The service can't be reached when its turn comes: what serves, serves, and the rest is told and mended.
+    with monkeypatch.context() as patch:
+        patch.setattr(ClusterTarget, "withdraw", away)
+        assert promote(registry, second, targets=targets).changed
+        with pytest.raises(RegistryError, match="not everywhere yet"):
+            withdraw(registry, TASK)
+    assert ["the ledger says none" in item.message for item in verify(registry)] == [True]
+    reconcile(registry)
+    assert target.challenger(TASK) is None
+    assert verify(registry) == []
+
+
+def test_a_challenger_that_does_not_load_is_withdrawn(
+    cluster: Cluster, target: ClusterTarget, registry: Registry, make: Any
+) -> None:
+    targets = [LocalTarget(registry), target]
+    promote(registry, make(accepted=True), targets=targets)
+    cluster.add_challenger()
+
+    def bad(cluster: Cluster) -> None:
+        ready(cluster)
+        assert cluster.challenger is not None
+        cluster.challenger["status"]["modelStatus"] = {
+            "transitionStatus": "BlockedByFailedLoad",
+            "lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such bucket"},
+        }
+
+    cluster.react = bad
+    with pytest.raises(RegistryError, match=r"withdrawn: .*ModelLoadFailed: no such bucket"):
+        challenge(registry, make(accepted=True), targets=targets)
+    cluster.react = ready
+    assert target.challenger(TASK) is None
+    assert verify(registry) == []
 
 
 def test_changed_by_hand_is_seen_and_put_back(
