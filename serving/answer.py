@@ -19,9 +19,9 @@ from serving.kinds.base import Result
 class ImageAnswer:
     """What is said about one image: an error, or a verdict and, where gradable, the model's result.
 
-    ``overlay`` and ``map`` (the first head's) are there when they were asked for and the model has an
-    explanation; where it has several heads, the document then holds each one's map too. ``unexplained`` says
-    why there is none although it was asked for.
+    ``view`` is the model's input as a PNG. ``overlay`` and ``map`` (the first head's) are there when they
+    were asked for and the model has an explanation; where it has several heads, the document then holds each
+    one's map too. ``unexplained`` says why there is none although it was asked for.
     """
 
     model: ModelInfo
@@ -30,6 +30,7 @@ class ImageAnswer:
     result: Result | None = None
     overlay: bytes | None = None
     map: NDArray[np.float32] | None = None
+    view: bytes | None = None
     unexplained: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,6 +51,8 @@ class ImageAnswer:
         explanation: dict[str, Any] = {}
         if self.overlay is not None:
             explanation["overlay_png"] = {"b64": base64.b64encode(self.overlay).decode()}
+        if self.view is not None:
+            explanation["view_png"] = {"b64": base64.b64encode(self.view).decode()}
         if self.map is not None:
             explanation["map"] = self.map.tolist()
             maps = self.result.maps() if self.result is not None else {}

@@ -54,6 +54,11 @@ class Reply:
         blobs = self.outputs.get("overlay")
         return bytes(blobs[i]) if blobs else b""
 
+    def view(self, i: int = 0) -> bytes:
+        """The i-th image as the model was given it (``explain="view"``), a PNG; empty where there is none."""
+        blobs = self.outputs.get("view")
+        return bytes(blobs[i]) if blobs else b""
+
     def features(self, i: int = 0) -> Features | None:
         """What was said of the i-th image beside the answer; None where that wasn't asked for.
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
     from serving.gateway.routing import System
 
+#: A session's cookie, and the header that the page sends with whatever changes something.
+COOKIE = "retiderm_session"
+PAGE = "x-retiderm-page"
+
 _HERE = ("127.0.0.1", "::1", "localhost")
 
 
@@ -59,7 +63,7 @@ class Door:
 
     def _token(self, request: Request) -> str | None:
         for name in self._system.headers:
-            text = request.headers.get(name)
+            text = _from_cookie(request) if name == "cookie" else request.headers.get(name)
             if text is None:
                 continue
             if name != "authorization":
@@ -86,6 +90,14 @@ class Door:
         return Identity(
             self._gateway.tenant, Role.APP, f"open:{self._system.name}", f"open:{self._system.name}"
         )
+
+
+def _from_cookie(request: Request) -> str | None:
+    """A session's token. What would change something has to carry a header that no other page can set."""
+    text = request.cookies.get(COOKIE)
+    if text is not None and request.method not in ("GET", "HEAD") and PAGE not in request.headers:
+        raise NotAllowed("This request is not of the review page.", hint=f"Send the header {PAGE}.")
+    return text
 
 
 def _address(request: Request) -> str:

@@ -15,7 +15,9 @@ from serving.gateway.access import Gate
 from serving.gateway.blobs import BlobStore
 from serving.gateway.jobs import Jobs
 from serving.gateway.loop.challenge import Challengers
+from serving.gateway.loop.drift import Watch
 from serving.gateway.loop.policy import QueuePolicy
+from serving.gateway.loop.registry import RegistryCommand
 from serving.gateway.models import Models
 from serving.gateway.rates import Limiter
 from serving.gateway.retention import Eraser
@@ -60,6 +62,8 @@ class Gateway:
         self.limiter = Limiter(settings.requests_per_minute)
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.challengers = Challengers(lambda: self.models, self.store, self.policy)
+        self.watch = Watch(self.store, settings.serving_root)
+        self.registry = RegistryCommand(settings.registry_command)
         self.jobs = Jobs(self)
         self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")

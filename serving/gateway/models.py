@@ -24,7 +24,8 @@ class Answer:
     """What a model said of one image.
 
     - ``document``: contract S5's, without the quality's scores; ``reply``: the same, read.
-    - ``overlay``: a PNG, empty where none was asked for or there is none.
+    - ``overlay``: a PNG, empty where none was asked for or there is none; for ``explain="view"`` the model's
+      input without colours.
     - ``origin``: which files answered, and what they learned from.
     - ``runtime``: what ran them, with its version; empty where the server doesn't say.
     - ``features``: what the image looks like to the model; None where that wasn't asked for.
@@ -52,7 +53,8 @@ class Models:
         )
 
     async def ask(self, task: str, image: bytes, *, explain: str = "", features: bool = True) -> Answer:
-        """Have one image file answered. ``explain`` is ``overlay`` for a picture of the reasons.
+        """Have one image file answered. ``explain`` is ``overlay`` for a picture of the reasons, ``view`` for
+        one of what the model is given.
 
         ``features`` come along by default: they are kept with the answer, for the queue and for drift.
 
@@ -123,7 +125,7 @@ def _read(task: str, response: httpx.Response) -> Answer:
         reply = decode(response.content, int(response.headers["inference-header-content-length"]))
         document = reply.documents()[0]
         origin = Origin(**reply.origin)
-        overlay = reply.overlay()
+        overlay = reply.overlay() or reply.view()
         runtime = str(reply.parameters.get("runtime", ""))
         features = reply.features()
     except (KeyError, ValueError, IndexError, TypeError) as error:

@@ -109,6 +109,7 @@ KEYED: dict[str, Any] = {
 _SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "bearer": {"type": "http", "scheme": "bearer"},
+    "session": {"type": "apiKey", "in": "cookie", "name": "retiderm_session"},
 }
 _ID = {
     "description": "The request's id, given by the client or made here; the log has it.",

@@ -164,4 +164,4 @@ async def _identity(request: Request) -> Identity:
 #: A handler's parameter of this type gets who asks.
 Who = Annotated[Identity, Depends(_identity)]
 
-_SCHEMES = {"x-api-key": "apiKey", "authorization": "bearer"}
+_SCHEMES = {"x-api-key": "apiKey", "authorization": "bearer", "cookie": "session"}

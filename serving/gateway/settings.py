@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,6 +52,9 @@ class Settings:
     - ``job_lease_s``: a job whose process gave no sign for so long is begun again by another.
     - ``queue_unusual``, ``queue_audit``, ``queue_readers``: when an image enters the queue for readers, and
       how many each needs; see ``loop/policy.py``.
+    - ``serving_root``: where promoted bundles lie, whose references drift is judged against; None takes
+      ``RETIDERM_HOME/serving``. ``drift_minutes``: how often; 0 for never.
+    - ``registry_command``: how the ``retiderm`` command is run, for the page of models; ``-`` for none.
     - ``retention_days``: images, cases and scans older than that are erased; None keeps them.
     """
 
@@ -75,12 +80,15 @@ class Settings:
     model_path: Path | None = None
     models_url: str = "http://127.0.0.1:8080"
     anomaly_url: str | None = None
-    systems: tuple[str, ...] = ("s0", "s1", "s2", "s3", "s4", "v1")
+    systems: tuple[str, ...] = ("s0", "s1", "s2", "s3", "s4", "v1", "review")
     open_access: tuple[str, ...] = ()
     open_access_anywhere: bool = False
     queue_unusual: float = 0.99
     queue_audit: float = 0.02
     queue_readers: int = 1
+    serving_root: Path | None = None
+    drift_minutes: float = 10.0
+    registry_command: tuple[str, ...] = (sys.executable, "-m", "pipelines.cli")
     retention_days: int | None = None
     idempotency_hours: int = 24
     max_body_bytes: int = 25 * 2**20
@@ -178,6 +186,11 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def _words(text: str) -> tuple[str, ...]:
+    # "-" for none: what is empty in the environment has its default.
+    return () if text == "-" else tuple(shlex.split(text))
+
+
 def _keys(text: str) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(item) for item in _list(text))
 
@@ -189,7 +202,7 @@ def _read(name: str, text: str, kind: Any) -> Any:
         raise UsageError(f"{name} can't be read.", hint="docs/gateway.md says what it is.") from None
 
 
-SYSTEMS = ("s0", "s1", "s2", "s3", "s4", "v1")
+SYSTEMS = ("s0", "s1", "s2", "s3", "s4", "v1", "review")
 # The old services' names. Where one and ours are both set, the old one holds: it comes last.
 _OLD = {
     "BACKSERVER_HOST": "host",
@@ -223,6 +236,9 @@ _KINDS: dict[str, Any] = {
     "queue_unusual": float,
     "queue_audit": float,
     "queue_readers": int,
+    "serving_root": Path,
+    "drift_minutes": float,
+    "registry_command": _words,
     "retention_days": int,
     "idempotency_hours": int,
     "max_body_bytes": int,

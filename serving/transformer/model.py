@@ -14,6 +14,7 @@ from kserve import InferRequest, Model
 from data.errors import ImageError
 from data.image import DecodeLimits
 from serving.answer import ImageAnswer
+from serving.explain import encode_png
 from serving.identity import ModelInfo
 from serving.kinds.base import Form, Result
 from serving.kserve_ext.errors import NoneDecodable, PreprocessingMismatch, Unavailable
@@ -153,7 +154,9 @@ class TransformerModel(Model):  # type: ignore[misc]
         return outputs.respond(
             payload,
             version=model.version,
-            parameters=response_parameters(model, form, shown.unavailable if mode else None, seen),
+            parameters=response_parameters(
+                model, form, shown.unavailable if mode in ("overlay", "map") else None, seen
+            ),
         )
 
     async def _answer(self, question: Question) -> _Answered:
@@ -199,7 +202,8 @@ class TransformerModel(Model):  # type: ignore[misc]
         pixels = [item.pixels for item in prepared if isinstance(item, Ready) and item.gradable]
         if not pixels:
             return prepared, None
-        explain = any(question.explain) and recipe.explanation.map_shape is not None
+        mapped = any(mode in ("overlay", "map") for mode in question.explain)
+        explain = mapped and recipe.explanation.map_shape is not None
         with step(self.name, "predictor"):
             upstream = await shared.client().infer(
                 self.name,
@@ -229,10 +233,12 @@ class TransformerModel(Model):  # type: ignore[misc]
             if not item.gradable:
                 answers.append(ImageAnswer(model, verdict=item.verdict))
                 continue
-            result, picture = next(following), None
+            result, picture, view = next(following), None, None
             if result.map is not None and mode == "overlay":
                 with step(self.name, "overlay"):
                     picture = await self._shared.workers.run(result.overlay, item.pixels)
+            elif mode == "view":
+                view = await self._shared.workers.run(encode_png, item.pixels)
             answers.append(
                 ImageAnswer(
                     model,
@@ -240,7 +246,8 @@ class TransformerModel(Model):  # type: ignore[misc]
                     result=result.placed(item.placement) if item.placement is not None else result,
                     overlay=picture,
                     map=result.map if mode == "map" else None,
-                    unexplained=why if mode else None,
+                    view=view,
+                    unexplained=why if mode in ("overlay", "map") else None,
                 )
             )
         return answers

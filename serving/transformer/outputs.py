@@ -35,6 +35,8 @@ def tensors(
     form.write(outputs, [answer.result for answer in answers])
     if explain == "overlay":
         outputs.blobs("overlay", [answer.overlay or b"" for answer in answers])
+    elif explain == "view":
+        outputs.blobs("view", [answer.view or b"" for answer in answers])
     elif explain == "map" and map_shape is not None:
         # While versions replace each other, the maps may be another version's than ``map_shape``.
         shape = next((answer.map.shape for answer in answers if answer.map is not None), map_shape)

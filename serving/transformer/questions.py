@@ -11,11 +11,11 @@ from kserve import InferRequest
 from data.errors import RequestError
 from serving.kserve_ext.tensors import check_count, only_input, parameters, read_blobs
 
-Explain = Literal["", "overlay", "map"]
+Explain = Literal["", "overlay", "map", "view"]
 
 _WORDS: dict[Any, Explain] = {
     False: "", None: "", "": "", "false": "",
-    True: "overlay", "true": "overlay", "overlay": "overlay", "map": "map",
+    True: "overlay", "true": "overlay", "overlay": "overlay", "map": "map", "view": "view",
 }  # fmt: skip
 
 
@@ -89,5 +89,7 @@ def _explain(value: Any, where: str) -> Explain:
     word = value.lower() if isinstance(value, str) else value
     # 1 and 0 are equal to True and False, and yet nobody has asked for anything with them.
     if (word is not None and not isinstance(word, bool | str)) or word not in _WORDS:
-        raise RequestError(f'{where} is one of false, true, "overlay" and "map", not {str(value)[:40]!r}.')
+        raise RequestError(
+            f'{where} is one of false, true, "overlay", "map" and "view", not {str(value)[:40]!r}.'
+        )
     return _WORDS[word]

@@ -47,7 +47,7 @@ def keep_answer(
         returned=returned,
     )
     looks = answer.features
-    if looks is not None and reply.verdict == "gradable":
+    if looks is not None:
         features.add(scope, row.id, looks)
     if returned:
         sha256 = images.get(scope, image_id).sha256

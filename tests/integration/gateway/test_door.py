@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from fastapi import FastAPI
@@ -27,11 +27,11 @@ from serving.gateway.systems import all_systems
 from tests.gateway_rows import World, fill, folder_blobs
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "access.md"
-NOBODY = "rtk_0123456789abcdef_" + "A" * 43
 #: Public by their nature: who they are is public, or the address itself is the secret.
 PUBLIC = {
     "/livez", "/readyz", "/readyz/{system}", "/metrics", "/files/{tenant}/{sha256}", "/docs", "/openapi.json",
-    "/docs/{name}", "/health", "/api/v1/analyze/health", "/review/login",
+    "/docs/{name}", "/health", "/api/v1/analyze/health", "/review", "/review/", "/review/static/{name}",
+    "/review/api/session",
 }  # fmt: skip
 
 
@@ -77,19 +77,24 @@ def erasure(app: FastAPI, store: Store, ours: World) -> str:
 
 
 @pytest.fixture(scope="module")
-def tokens(store: Store, ours: World) -> dict[str, str]:
-    """A token of each kind that is refused, and good ones by role; each has its header's kind."""
-    theirs = unscoped.create_tenant(store, "theirs").id
+def tokens(store: Store, ours: World) -> dict[str, dict[str, str]]:
+    """For each kind of token those that are refused, and good ones by role, ours and another tenant's."""
+    return {"api_key": some_tokens(store, ours, "api_key"), "bearer": some_tokens(store, ours, "bearer")}
+
+
+def some_tokens(store: Store, ours: World, kind: Literal["api_key", "bearer"]) -> dict[str, str]:
+    theirs = unscoped.ensure_tenant(store, "theirs").id
     hour = dt.timedelta(hours=1)
     with store.write(ours.tenant, "test") as scope:
-        made = {str(role): create(scope, role=role, name=str(role)).text for role in Role}
-        gone = create(scope, role=Role.ADMIN, name="gone")
+        made = {str(role): create(scope, role=role, name=str(role), kind=kind).text for role in Role}
+        gone = create(scope, role=Role.ADMIN, name="gone", kind=kind)
         revoke(scope, gone.row.id)
-        old = create(scope, role=Role.ADMIN, name="old", lives=hour)
+        old = create(scope, role=Role.ADMIN, name="old", lives=hour, kind=kind)
         old.row.expires_at = scope.now - hour
     with store.write(theirs, "test") as scope:
-        made |= {f"their {role}": create(scope, role=role, name=f"their {role}").text for role in Role}
-    return {**made, "revoked": gone.text, "expired": old.text, "unknown": NOBODY}
+        their = {f"their {r}": create(scope, role=r, name=f"their {r}", kind=kind).text for r in Role}
+    unknown = {"api_key": "rtk", "bearer": "rtb"}[kind] + "_0123456789abcdef_" + "A" * 43
+    return {**made, **their, "revoked": gone.text, "expired": old.text, "unknown": unknown}
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def filled(entry: Entry, world: World, erasure: str) -> str:
     ids = {
         "patient_id": world.patient, "image_id": world.image, "scan_id": world.scan, "case_id": world.case,
         "prediction_id": world.prediction, "label_id": world.label, "job_id": world.job,
-        "erasure_id": erasure, "task": "dr_grading", "batch_id": "0" * 8, "name": "dr_grading",
+        "erasure_id": erasure, "entry_id": world.entry, "batch_id": world.batch,
+        "task": "dr_grading", "name": "dr_grading",
     }  # fmt: skip
     unknown = set(entry.names) - set(ids)
     assert not unknown, f"{entry.path}: give an id of {unknown} here, so that another tenant is tried with it"
@@ -154,7 +160,7 @@ def ask(client: TestClient, entry: Entry, path: str, token: str | None) -> Any:
 
 
 def test_nobody_comes_in_who_may_not(
-    app: FastAPI, client: TestClient, ours: World, erasure: str, tokens: dict[str, str]
+    app: FastAPI, client: TestClient, ours: World, erasure: str, tokens: dict[str, dict[str, str]]
 ) -> None:
     rows: list[tuple[str, ...]] = []
     secrets = {ours.patient, ours.image, ours.scan, ours.prediction, ours.label, ours.job, "ada@example.org"}
@@ -164,17 +170,18 @@ def test_nobody_comes_in_who_may_not(
             rows.append((entry.route.system.name, named, "everybody", *[""] * 7))
             continue
         path = filled(entry, ours, erasure)
+        known = tokens[entry.route.system.token_kind or "api_key"]
         seen: dict[str, str] = {}
-        for name, token in (("none", None), *((k, tokens[k]) for k in ("unknown", "expired", "revoked"))):
+        for name, token in (("none", None), *((k, known[k]) for k in ("unknown", "expired", "revoked"))):
             response = ask(client, entry, path, token)
             assert response.status_code == 401, (named, name, response.status_code, response.text)
             seen[name] = "401"
         for role in (Role.APP, Role.REVIEWER):
             seen[role] = "in" if role.may(*access.roles) else "403"
             if seen[role] == "403":
-                response = ask(client, entry, path, tokens[role])
+                response = ask(client, entry, path, known[role])
                 assert response.status_code == 403, (named, role, response.status_code, response.text)
-        asked = ask(client, entry, path, tokens["their admin"])
+        asked = ask(client, entry, path, known["their admin"])
         assert not (secrets & _words(asked.text)), (named, asked.text)
         assert asked.status_code != 500, (named, asked.text)
         seen["other"] = "their own only"

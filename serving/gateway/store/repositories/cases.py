@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from serving.gateway.store.tables import Case, CaseEntry, Image, Rejection
 from serving.gateway.store.types import as_id, new_id
 
 from . import images, patients
-from .parts import insert_new, one, own, page
+from .parts import MOST, insert_new, one, own, page
 
 
 def log(
@@ -89,10 +90,15 @@ def begin(scope: Scope, key: str, payload: dict[str, Any], *, task: str | None, 
     )
 
 
+def find(scope: Scope, key: str) -> Case | None:
+    """The case of that app's id, if there is one."""
+    check_text(key, "case_id")
+    return scope.session.scalars(own(scope, Case).where(Case.key == key)).one_or_none()
+
+
 def get(scope: Scope, key: str) -> Case:
     """The case of that app's id; ``NotFound`` where there is none."""
-    check_text(key, "case_id")
-    row = scope.session.scalars(own(scope, Case).where(Case.key == key)).one_or_none()
+    row = find(scope, key)
     if row is None:
         raise NotFound("Case not found")
     return row
@@ -101,6 +107,12 @@ def get(scope: Scope, key: str) -> Case:
 def by_id(scope: Scope, case_id: str) -> Case:
     """The case of our own id; ``NotFound`` where there is none."""
     return one(scope, Case, case_id, "Case")
+
+
+def by_ids(scope: Scope, case_ids: Sequence[str]) -> dict[str, Case]:
+    """Cases by our rows' ids; those that aren't there are left out. At most a thousand at once."""
+    query = own(scope, Case).where(Case.id.in_(case_ids[:MOST]))
+    return {row.id: row for row in scope.session.scalars(query)}
 
 
 def listed(

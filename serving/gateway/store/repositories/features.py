@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import Select, select
@@ -11,7 +11,7 @@ from data.errors import Conflict
 from serving.features.columns import Features as Looks
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Features, Prediction
+from serving.gateway.store.tables import Features, Prediction, QueueEntry
 
 from . import predictions
 from .parts import MOST, insert_new
@@ -21,10 +21,11 @@ _STORED = np.dtype("<f2")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer with its features; None for what its model couldn't tell."""
+    """An answer with its features; ``audited`` where a reader was asked by chance and not for a doubt."""
 
     prediction: Prediction
     features: Looks
+    audited: bool = False
 
 
 def add(scope: Scope, prediction_id: str, looks: Looks) -> None:
@@ -56,7 +57,14 @@ def recent(scope: Scope, task: str, *, bundle_digest: str | None = None, limit: 
     if bundle_digest is not None:
         query = query.where(Prediction.bundle_digest == bundle_digest)
     query = query.order_by(Prediction.number.desc()).limit(min(max(limit, 0), MOST))
-    return [_seen(row, features) for row, features in scope.session.execute(query)]
+    found = [_seen(row, features) for row, features in scope.session.execute(query)]
+    entries = select(QueueEntry.image_id, QueueEntry.reasons).where(
+        QueueEntry.tenant_id == scope.tenant,
+        QueueEntry.task == task,
+        QueueEntry.image_id.in_([one.prediction.image_id for one in found]),
+    )
+    audited = {image for image, reasons in scope.session.execute(entries) if "audit" in reasons}
+    return [replace(one, audited=one.prediction.image_id in audited) for one in found]
 
 
 def _query(scope: Scope) -> Select[Prediction, Features]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from sqlalchemy import func, select
+
 from data.errors import RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Case, Label
 
 from . import images, predictions
-from .parts import one, own, page
+from .parts import MOST, one, own, page
 
 
 def add(
@@ -92,3 +94,26 @@ def listed(
     if not withdrawn:
         query = query.where(Label.withdrawn_at.is_(None))
     return list(scope.session.scalars(page(query.order_by(Label.number, Label.id), 0, limit)))
+
+
+def pairs(scope: Scope, task: str, *, limit: int = 1000) -> list[list[Label]]:
+    """The standing labels of images that two readers or more have labelled for a task, an image each."""
+    standing = (
+        Label.tenant_id == scope.tenant,
+        Label.task == check_text(task, "task"),
+        Label.withdrawn_at.is_(None),
+    )
+    twice = (
+        select(Label.image_id)
+        .where(*standing)
+        .group_by(Label.image_id)
+        .having(func.count(Label.reader.distinct()) > 1)
+        .order_by(func.max(Label.number).desc())
+        .limit(min(max(limit, 0), MOST))
+    )
+    ids = list(scope.session.scalars(twice))
+    found: dict[str, list[Label]] = {key: [] for key in ids}
+    query = own(scope, Label).where(*standing, Label.image_id.in_(ids)).order_by(Label.number, Label.id)
+    for row in scope.session.scalars(query):
+        found[row.image_id].append(row)
+    return list(found.values())

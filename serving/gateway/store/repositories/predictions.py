@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
 from data.errors import StoreError
+from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Prediction
 
 from . import images, scans
-from .parts import one, own, page
+from .parts import MOST, one, own, page
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,12 @@ def get(scope: Scope, prediction_id: str) -> Prediction:
     return one(scope, Prediction, prediction_id, "Prediction")
 
 
+def by_ids(scope: Scope, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
+    """Predictions by their ids; those that aren't there are left out. At most a thousand at once."""
+    query = own(scope, Prediction).where(Prediction.id.in_(prediction_ids[:MOST]))
+    return {row.id: row for row in scope.session.scalars(query)}
+
+
 def listed(
     scope: Scope,
     *,
@@ -129,3 +140,40 @@ def trace(scope: Scope, prediction_id: str) -> dict[str, Any]:
         "quality": {"verdict": row.verdict, "reasons": row.reasons, "scores": row.quality},
         "answer": row.answer,
     }
+
+
+def side_by_side(scope: Scope, task: str, *, limit: int = 1000) -> list[tuple[Prediction, Prediction]]:
+    """Champion's and challenger's answers to one image, newest first: those of the newest challenger only."""
+    check_text(task, "task")
+    ours = (Prediction.tenant_id == scope.tenant, Prediction.task == task)
+    newest = scope.session.scalars(
+        select(Prediction.bundle_digest)
+        .where(*ours, Prediction.role == "challenger")
+        .order_by(Prediction.number.desc())
+        .limit(1)
+    ).first()
+    if newest is None:
+        return []
+    champion = aliased(Prediction)
+    query = (
+        select(champion, Prediction)
+        .join(
+            champion,
+            (champion.tenant_id == Prediction.tenant_id) & (champion.image_id == Prediction.image_id),
+        )
+        .where(
+            *ours,
+            Prediction.role == "challenger",
+            Prediction.bundle_digest == newest,
+            champion.tenant_id == scope.tenant,
+            champion.task == task,
+            champion.role == "champion",
+            champion.verdict == "gradable",
+        )
+        .order_by(Prediction.number.desc(), champion.number.desc())
+        .limit(min(max(limit, 0), MOST))
+    )
+    seen: dict[str, tuple[Prediction, Prediction]] = {}
+    for first, second in scope.session.execute(query):
+        seen.setdefault(second.image_id, (first, second))
+    return list(seen.values())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, func, select
 
-from data.errors import Conflict
+from data.errors import Conflict, RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Batch, Case, QueueEntry
@@ -97,6 +98,59 @@ def listed(
     if batch_id is not None:
         query = query.where(QueueEntry.batch_id == batch(scope, batch_id).id)
     return list(scope.session.scalars(page(query.order_by(QueueEntry.number, QueueEntry.id), 0, limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the most urgent ended."""
+
+    priority: float
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.priority!r}_{self.number}"
+
+    @classmethod
+    def of(cls, row: QueueEntry) -> Place:
+        """A row's."""
+        return cls(row.priority, row.number)
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """The inverse of ``str``. ``RequestError`` for anything else."""
+        priority, _, number = text.partition("_")
+        try:
+            return cls(float(priority), int(number))
+        except ValueError:
+            raise RequestError("This is not where a page ended.") from None
+
+
+def urgent(
+    scope: Scope,
+    *,
+    task: str | None = None,
+    state: str = "waiting",
+    reason: str | None = None,
+    batch_id: str | None = None,
+    after: Place | None = None,
+    limit: int = 100,
+) -> list[QueueEntry]:
+    """Entries of a state, the most urgent first, the older of two alike; from the one after a place."""
+    query = own(scope, QueueEntry).where(QueueEntry.state == check_text(state, "state"))
+    if task is not None:
+        query = query.where(QueueEntry.task == check_text(task, "task"))
+    if reason is not None:
+        # A JSON list as text, the same on both databases; the reasons are words of ours.
+        query = query.where(cast(QueueEntry.reasons, String).contains(f'"{check_text(reason, "reason")}"'))
+    if batch_id is not None:
+        query = query.where(QueueEntry.batch_id == batch(scope, batch_id).id)
+    if after is not None:
+        query = query.where(
+            (QueueEntry.priority < after.priority)
+            | ((QueueEntry.priority == after.priority) & (QueueEntry.number > after.number))
+        )
+    query = query.order_by(QueueEntry.priority.desc(), QueueEntry.number, QueueEntry.id)
+    return list(scope.session.scalars(page(query, 0, limit)))
 
 
 def counts(scope: Scope, task: str | None = None) -> dict[str, dict[str, int]]:

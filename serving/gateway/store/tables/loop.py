@@ -72,6 +72,7 @@ class QueueEntry(Row, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "task", "image_id"),
         Index("ix_queue_waiting", "tenant_id", "task", "state", "number"),
+        Index("ix_queue_urgent", "tenant_id", "state", "priority", "number"),
         Index("ix_queue_image", "tenant_id", "image_id"),
         Index("ix_queue_prediction", "tenant_id", "prediction_id"),
         Index("ix_queue_batch", "tenant_id", "batch_id"),

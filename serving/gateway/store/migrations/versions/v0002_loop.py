@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "task", "image_id", name="uq_queue_tenant_id_task_image_id"),
     )
     op.create_index("ix_queue_waiting", "queue", ["tenant_id", "task", "state", "number"])
+    op.create_index("ix_queue_urgent", "queue", ["tenant_id", "state", "priority", "number"])
     for column in ("image", "prediction", "batch"):
         op.create_index(f"ix_queue_{column}", "queue", ["tenant_id", f"{column}_id"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -46,7 +47,8 @@ def answer(
         "heads": heads,
         "model": {"name": task, "version": "1", "digest": "sha256:b", "precision": "fp32"},
     }
-    return Answer(document, ModelReply.read(document), b"", ORIGIN)
+    origin = dataclasses.replace(ORIGIN, task=task, model_name=task)
+    return Answer(document, ModelReply.read(document), b"", origin)
 
 
 def pillow(image: Image.Image, kind: str, **options: Any) -> bytes:

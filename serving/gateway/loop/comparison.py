@@ -1,0 +1,63 @@
+"""Champion and challenger on the images that both have answered, and on those that readers have labelled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from serving.gateway.loop.reading import verdict_of
+from serving.gateway.store.engine import Store
+from serving.gateway.store.repositories import labels, predictions
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Label, Prediction
+
+_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts of images. ``labelled`` have a reader's label of every head; right is every head equal to it."""
+
+    images: int = 0
+    agree: int = 0
+    labelled: int = 0
+    champion_right: int = 0
+    challenger_right: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain values."""
+        return asdict(self)
+
+
+def compare_answers(store: Store, tenant: str, task: str) -> Comparison:
+    """The newest challenger's answers (a thousand at most) against the champion's on the same images."""
+    with store.read(tenant) as scope:
+        both = predictions.side_by_side(scope, task, limit=_MOST)
+        read = _read(scope, task)
+    same = [(said_of(one), said_of(other)) for one, other in both]
+    labelled = [
+        (read[one.image_id], said_of(one), said_of(other)) for one, other in both if one.image_id in read
+    ]
+    return Comparison(
+        len(both),
+        sum(one == other for one, other in same),
+        len(labelled),
+        sum(truth == one for truth, one, _ in labelled),
+        sum(truth == other for truth, _, other in labelled),
+    )
+
+
+def said_of(row: Prediction) -> dict[str, str]:
+    """Each head's label."""
+    return {name: str(head["label"]) for name, head in row.answer.get("heads", {}).items()}
+
+
+def _read(scope: Scope, task: str) -> dict[str, dict[str, str]]:
+    by_image: dict[str, list[Label]] = {}
+    for row in labels.listed(scope, task=task, limit=_MOST):
+        by_image.setdefault(row.image_id, []).append(row)
+    found = {}
+    for image_id, standing in by_image.items():
+        values = {row.head: row.value for row in verdict_of(standing)}
+        if all(value is not None for value in values.values()):
+            found[image_id] = {head: str(value) for head, value in values.items()}
+    return found

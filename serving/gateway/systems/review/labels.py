@@ -1,0 +1,282 @@
+"""Labels on their way out and in: the export that datasets are made of, and Label Studio's files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.concurrency import iterate_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from data.errors import IntegrityError, NotFound, RequestError
+from serving.core import label_studio
+from serving.core.label_studio import Choice, Question
+from serving.gateway.access import Role
+from serving.gateway.access.gate import Identity
+from serving.gateway.gateway import Gateway
+from serving.gateway.loop.reading import Said, classes_of, record
+from serving.gateway.routing import Who, allow
+from serving.gateway.store import unscoped
+from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import Label, Prediction, QueueEntry
+from serving.gateway.systems.v1.common import Task, refusals
+
+FORMAT = 1
+_PAGE = 500
+_PIECE = 2**20
+_MOST_TASKS = 1000
+# The same labels give the same bytes, whenever they are exported.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+TaskQuery = Annotated[Task, Query()]
+
+
+class Imported(BaseModel):
+    """What an import did. ``skipped`` says in words which annotations held no label."""
+
+    entries: int
+    skipped: list[str]
+
+
+class Exchange(BaseModel):
+    """A project for Label Studio: its labelling interface, and its tasks."""
+
+    config: str
+    tasks: list[dict[str, Any]]
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """Add them."""
+
+    @router.get(
+        "/v1/review/labels/export",
+        response_class=Response,
+        responses={**_ZIP, **refusals(422)},
+    )
+    @allow(Role.REVIEWER)
+    async def export(
+        who: Who,
+        task: TaskQuery,
+        images: Annotated[Literal["yes", "no"], Query(description="no: the labels alone.")] = "yes",
+    ) -> Response:
+        """Every label that stands, with its image: what the next dataset is made of (docs/loop.md)."""
+        file = await gateway.run(_export, gateway, who, task, images == "yes")
+        name = f"labels-{task}.zip"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(
+            iterate_in_threadpool(_pieces(file)), media_type="application/zip", headers=headers
+        )
+
+    @router.get("/v1/review/label-studio", responses=refusals(404, 422))
+    @allow(Role.REVIEWER)
+    async def to_label_studio(
+        who: Who,
+        task: TaskQuery,
+        batch_id: Annotated[uuid.UUID | None, Query()] = None,
+        images: Annotated[
+            Literal["data", "page"],
+            Query(description="data: inside the tasks; page: this gateway's address."),
+        ] = "data",
+    ) -> Exchange:
+        """What waits (or a batch) as Label Studio's tasks with the model's predictions."""
+        return await gateway.run(_exchange, gateway, who, task, batch_id, images == "data")
+
+    @router.post(
+        "/v1/review/label-studio",
+        responses=refusals(400, 404, 409, 422),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
+            }
+        },
+    )
+    @allow(Role.REVIEWER)
+    async def from_label_studio(request: Request, who: Who, task: TaskQuery) -> Imported:
+        """Take Label Studio's export (JSON) of such tasks: all of its labels, or none and why."""
+        return await gateway.run(_import, gateway, who, task, await request.body())
+
+
+def _export(gateway: Gateway, who: Identity, task: str, with_images: bool) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115, the response closes it
+    tenant = next(row.name for row in unscoped.all_tenants(gateway.store) if row.id == who.tenant)
+    about = {
+        "format": FORMAT,
+        "task": task,
+        "made_at": gateway.store.clock().isoformat(),
+        "tenant": tenant,
+    }
+    written: set[str] = set()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, tempfile.TemporaryFile() as lines:
+        for page in _pages(gateway, who, task):
+            for line in page:
+                name, sha256 = line["file"], line["sha256"]
+                if with_images and name not in written:
+                    try:
+                        data = gateway.blobs.get(who.tenant, sha256)
+                    except (NotFound, IntegrityError):
+                        # Erased in this moment: a label without its image is no label.
+                        continue
+                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+                    written.add(name)
+                lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        with gateway.store.read(who.tenant, who.actor) as scope:
+            excluded = erasures.excluded(scope)
+        lines.seek(0)
+        with archive.open(zipfile.ZipInfo("labels.jsonl", _EPOCH), "w", force_zip64=True) as entry:
+            while piece := lines.read(_PIECE):
+                entry.write(piece)
+        archive.writestr(zipfile.ZipInfo("excluded.txt", _EPOCH), "".join(f"{one}\n" for one in excluded))
+        archive.writestr(zipfile.ZipInfo("export.json", _EPOCH), json.dumps(about))
+    file.seek(0)
+    return file
+
+
+def _pages(gateway: Gateway, who: Identity, task: str) -> Iterator[list[dict[str, Any]]]:
+    after = 0
+    while True:
+        with gateway.store.read(who.tenant, who.actor) as scope:
+            rows = labels.listed(scope, task=task, after=after, limit=_PAGE)
+            lines = _lines(scope, rows)
+        if not rows:
+            return
+        after = rows[-1].number
+        yield lines
+
+
+def _lines(scope: Scope, rows: Sequence[Label]) -> list[dict[str, Any]]:
+    told = predictions.by_ids(scope, [row.prediction_id for row in rows if row.prediction_id is not None])
+    shown = images.by_id(scope, {row.image_id for row in rows})
+    keys = cases.by_ids(scope, [row.case_id for row in rows if row.case_id is not None])
+    lines = []
+    for row in rows:
+        image = shown[row.image_id]
+        kind = image.media_type.partition("/")[2]
+        lines.append(
+            {
+                "case_id": keys[row.case_id].key if row.case_id in keys else None,
+                "image_id": image.id,
+                "sha256": image.sha256,
+                "file": f"images/{image.sha256}.{_SUFFIX.get(kind, kind)}",
+                "task": row.task,
+                "head": row.head,
+                "value": row.value,
+                "cannot_grade": row.cannot_grade,
+                "reader": row.reader,
+                "at": row.created_at.isoformat(),
+                "adjudicated": row.source == "adjudication",
+                "group": image.patient_id,
+                "source": row.source,
+                "comment": row.comment,
+                "prediction": _said(told.get(row.prediction_id or ""), row.head),
+            }
+        )
+    return lines
+
+
+def _said(row: Prediction | None, head: str) -> dict[str, Any] | None:
+    found = row.answer.get("heads", {}).get(head) if row is not None else None
+    if row is None or found is None:
+        return None
+    return {
+        "model_name": row.model_name,
+        "model_version": row.model_version,
+        "bundle_digest": row.bundle_digest,
+        "label": found["label"],
+        "probabilities": found["probabilities"],
+    }
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _exchange(
+    gateway: Gateway, who: Identity, task: str, batch_id: uuid.UUID | None, inside: bool
+) -> Exchange:
+    with gateway.store.read(who.tenant, who.actor) as scope:
+        rows = queue.urgent(
+            scope, task=task, batch_id=str(batch_id) if batch_id is not None else None, limit=_MOST_TASKS
+        )
+        told = predictions.by_ids(scope, [row.prediction_id for row in rows])
+        shown = images.by_id(scope, {row.image_id for row in rows})
+    if not rows:
+        raise NotFound(f"Nothing of {task!r} waits there.")
+    choices = _choices(rows, told)
+    questions = []
+    for row in rows:
+        said, image = told[row.prediction_id], shown[row.image_id]
+        address = f"{gateway.settings.public_url}/review/api/entries/{row.id}/image"
+        if inside:
+            address = label_studio.data_url(gateway.blobs.get(who.tenant, image.sha256), image.media_type)
+        heads = said.answer.get("heads", {})
+        questions.append(
+            Question(
+                row.id,
+                address,
+                {name: head["probabilities"] for name, head in heads.items()},
+                f"{said.model_name} {said.model_version}",
+                {"reasons": ", ".join(row.reasons)},
+            )
+        )
+    return Exchange(config=label_studio.config(choices), tasks=label_studio.tasks(questions, choices, task))
+
+
+def _import(gateway: Gateway, who: Identity, task: str, body: bytes) -> Imported:
+    exported = label_studio.read(body)
+    keys = {
+        entry["data"].get(label_studio.CASE)
+        for entry in exported
+        if isinstance(entry, dict) and isinstance(entry.get("data"), dict)
+    }
+    with gateway.store.write(who.tenant, who.actor) as scope:
+        rows = [row for row in (_found(scope, key) for key in sorted(map(str, keys))) if row is not None]
+        rows = [row for row in rows if row.task == task]
+        told = predictions.by_ids(scope, [row.prediction_id for row in rows])
+        if not rows:
+            raise RequestError(
+                "Nothing was imported: none of these tasks names an entry of this queue.",
+                hint="Import where the tasks were exported; a deleted case takes no label.",
+            )
+        given = label_studio.answers(exported, _choices(rows, told), {row.id for row in rows}, task=task)
+        by_entry: dict[tuple[str, str], dict[str, Said]] = {}
+        comments: dict[tuple[str, str], str | None] = {}
+        for one in given.answers:
+            key = (one.case, one.reader)
+            by_entry.setdefault(key, {})[one.head] = Said(one.value, one.cannot_grade)
+            comments[key] = one.comment
+        for (entry_id, reader), said in by_entry.items():
+            record(scope, entry_id, reader=reader, said=said, comment=comments[entry_id, reader])
+        scope.audit("labels.import", f"task:{task}", entries=len(by_entry), at=_now(scope))
+    return Imported(entries=len(by_entry), skipped=list(given.skipped))
+
+
+def _found(scope: Scope, key: str) -> QueueEntry | None:
+    try:
+        return queue.get(scope, key)
+    except NotFound:
+        return None
+
+
+def _choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:
+    classes = classes_of(told[rows[0].prediction_id])
+    return [Choice(name, classes[name]) for name in classes]
+
+
+def _now(scope: Scope) -> str:
+    return scope.now.astimezone(dt.UTC).isoformat()
