@@ -95,27 +95,30 @@ def serve(
     )
     if root is not None and bundle is not None:
         raise UsageError("Name either --root or --bundle.")
-    run(plan, _show)
+    run(plan, _show, _show_token)
 
 
 def _show(endpoints: Endpoints) -> None:
     from rich.console import Console
 
-    # A token that a terminal wraps can't be copied.
+    # Addresses that are wrapped can't be copied.
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold green]ready[/bold green]    {', '.join(endpoints.models)}")
     console.print(f"models   {endpoints.url}/v2/models/{endpoints.models[0]}/infer")
     console.print(f"gRPC     {endpoints.grpc}")
     console.print(f"metrics  {endpoints.url}/metrics and {endpoints.predictor}/metrics")
-    if endpoints.gateway is None:
-        return
-    console.print(f"gateway  {endpoints.gateway}")
-    console.print(f"docs     {endpoints.gateway}/docs")
-    if endpoints.token is not None:
-        console.print(f"token    {endpoints.token}")
-        console.print("         an admin's, shown this once; others: retiderm token create NAME")
+    if endpoints.gateway is not None:
+        console.print(f"gateway  {endpoints.gateway}")
+        console.print(f"docs     {endpoints.gateway}/docs")
+
+
+def _show_token(token: str | None) -> None:
+    # As it is: a terminal that wrapped it would break it.
+    if token is not None:
+        typer.echo(f"token    {token}")
+        typer.echo("         an admin's, shown this once; others: retiderm token create NAME")
     else:
-        console.print("token    there are some already: retiderm token list, create, rotate")
+        typer.echo("token    there are some already: retiderm token list, create, rotate")
 
 
 def _old_bundle() -> Path | None:

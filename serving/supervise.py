@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -62,17 +62,16 @@ class ServePlan:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where they listen. ``token`` is the gateway's first, where it had none: it is told this once."""
+    """Where they listen."""
 
     url: str
     grpc: str
     predictor: str
     models: tuple[str, ...]
     gateway: str | None = None
-    token: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for a ready file; without the token."""
+        """Plain values, for a ready file."""
         return {
             "url": self.url,
             "grpc": self.grpc,
@@ -126,8 +125,15 @@ class _Child:
                 self.process.wait()
 
 
-def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
+def serve(
+    plan: ServePlan,
+    on_ready: Callable[[Endpoints], None],
+    on_token: Callable[[str | None], None] = lambda _: None,
+) -> None:
     """Serve until SIGINT or SIGTERM; returns after an orderly stop.
+
+    ``on_token`` gets the gateway's first token, once, whatever happens after its making; None where the
+    gateway has tokens already.
 
     Raises:
         ServingError: nothing to serve, a port is taken, or a process died; with its own reason.
@@ -155,6 +161,7 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     children: list[_Child] = []
     own = tempfile.TemporaryDirectory(prefix="retiderm-serve-")
+    token: str | None = None
     try:
         what = _what(plan)
         tuning = ["--precision", plan.precision, *(["--threads", str(plan.threads)] if plan.threads else [])]
@@ -174,16 +181,19 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
         if plan.gateway is not None:
             ready = Path(own.name) / "gateway.json"
             environment = _gateway_environment(plan.gateway, endpoints.url)
-            token = _first_token(environment)
+            token = _first_token(environment, stop, until)
             children.append(
                 _Child("gateway", "serving.gateway", ["--ready-file", str(ready)], environment=environment)
             )
             if _wait(ready.exists, children, stop, until):
-                endpoints = replace(endpoints, gateway=json.loads(ready.read_text())["url"], token=token)
+                endpoints = replace(endpoints, gateway=json.loads(ready.read_text())["url"])
         if _wait(lambda: _is_ready(endpoints.url), children, stop, until):
             if plan.ready_file is not None:
                 write_json(plan.ready_file, endpoints.to_dict())
             on_ready(endpoints)
+            if plan.gateway is not None:
+                on_token(token)
+                token = None
         while not stop.wait(0.2):
             _require_alive(children)
     finally:
@@ -192,6 +202,9 @@ def serve(plan: ServePlan, on_ready: Callable[[Endpoints], None]) -> None:
             child.stop(plan.grace_s + 5)
         for number, handler in before.items():
             signal.signal(number, handler)
+        if token is not None:
+            # It is in the store: nobody could ever use it if it weren't told.
+            on_token(token)
         own.cleanup()
         if plan.ready_file is not None:
             plan.ready_file.unlink(missing_ok=True)
@@ -215,28 +228,32 @@ def _gateway_environment(plan: GatewayPlan, models: str) -> dict[str, str]:
     }
 
 
-def _first_token(environment: Mapping[str, str]) -> str | None:
+def _first_token(environment: Mapping[str, str], stop: threading.Event, until: float) -> str | None:
     """A token, where the gateway's store has none yet; made by a process of its own, as all that is there."""
-    made = subprocess.run(
+    made = subprocess.Popen(
         [sys.executable, "-m", "serving.gateway.cli", "first"],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
         # A terminal's Ctrl-C is for us.
         start_new_session=True,
-        timeout=60,
-        check=False,
     )
-    if made.returncode != 0:
-        said = [line for line in made.stderr.splitlines() if line.strip()]
+    while made.poll() is None and time.monotonic() < until and not stop.wait(0.05):
+        pass
+    if made.poll() is None:
+        made.terminate()
+    out, err = made.communicate()
+    if made.returncode != 0 and not stop.is_set():
+        said = [line for line in err.splitlines() if line.strip()]
         wrong = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         hints = [line.removeprefix("hint: ") for line in said if line.startswith("hint: ")]
         raise ServingError(
             f"The gateway can't start: {(wrong or said or ['it said nothing'])[-1]}",
             hint=hints[-1] if hints else None,
         )
-    return made.stdout.strip() or None
+    return out.strip() or None
 
 
 def _what(plan: ServePlan) -> list[str]:

@@ -87,7 +87,8 @@ def first(tenant: _Tenant = None, database: _Database = None) -> None:
         if Settings.from_env().api_key or unscoped.has_tokens(store):
             return
     with _scope(tenant, database, make_tenant=True) as scope:
-        issued = make(scope, role=Role.ADMIN, name="first")
+        # A bearer token is taken wherever an API key is, and by S3, which takes no other.
+        issued = make(scope, role=Role.ADMIN, name="first", kind="bearer")
     _show(issued)
 
 

@@ -120,7 +120,7 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
         assert served.process.returncode == 0
         assert f"gateway  {where['gateway']}\n" in out
         assert f"docs     {where['gateway']}/docs\n" in out
-        (token,) = re.findall(r"^token    (rtk_\S+)$", out, re.MULTILINE)
+        (token,) = re.findall(r"^token    (rtb_\S+)$", out, re.MULTILINE)
         assert not any(child.is_running() for child in children.values())
         assert all(is_free(port) for port in served.ports)
         assert not served.ready.exists()
@@ -134,7 +134,7 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
             assert checked.json()["predictions"]
         out, log = again.stop()
         assert again.process.returncode == 0
-        assert "rtk_" not in out + log
+        assert "rtb_" not in out + log
         assert "there are some already" in out
         assert all(is_free(port) for port in again.ports)
 
@@ -150,7 +150,7 @@ def test_who_dies_is_named_and_nothing_goes_on(promoted: Path, tmp_path: Path) -
         assert served.process.returncode == 1
         assert "The gateway was killed by signal 9" in log
         # The old service's key is one: no other was made.
-        assert "rtk_" not in out
+        assert "rtb_" not in out
         assert not any(child.is_running() for child in children.values())
 
 
@@ -186,7 +186,7 @@ def test_the_gateway_alone_and_its_tokens(tmp_path: Path) -> None:
         [*cli, "token", "first"], env=environment, capture_output=True, text=True, check=True
     )
     token = made.stdout.strip()
-    assert re.fullmatch(r"rtk_\S+", token)
+    assert re.fullmatch(r"rtb_\S+", token)
     again = subprocess.run(
         [*cli, "token", "first"], env=environment, capture_output=True, text=True, check=True
     )
@@ -215,3 +215,17 @@ def test_the_gateway_alone_and_its_tokens(tmp_path: Path) -> None:
     assert gateway.returncode == 0
     assert "Traceback" not in said
     assert not ready.exists()
+
+
+def test_a_token_that_was_made_is_told_even_if_nothing_starts(promoted: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, promoted, GATEWAY_SIGNING_KEY="zz") as served:
+        out, log = served.process.communicate(timeout=90)
+    assert served.process.returncode == 1
+    assert "The gateway can't start: GATEWAY_SIGNING_KEY can't be read." in log
+    assert "rtb_" not in out
+    # The token is in the store before the images turn out to have no place.
+    with serving(tmp_path, promoted, STORAGE_DIR="/proc/no/images") as served:
+        out, log = served.process.communicate(timeout=90)
+    assert served.process.returncode == 1
+    assert "The gateway ended with code" in log
+    assert re.search(r"^token    rtb_\S+$", out, re.MULTILINE)
