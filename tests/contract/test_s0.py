@@ -18,7 +18,7 @@ import pytest
 
 from serving.client import ask
 from serving.gateway.access import Role
-from serving.gateway.store.repositories import cases, images, labels, predictions
+from serving.gateway.store.repositories import cases, images, labels, predictions, queue
 from tests.contract.conftest import OLD_KEY, Opens
 from tests.gateway_live import Live, form_of, photograph
 from tests.integration.serving.harness import Servers
@@ -174,6 +174,10 @@ def test_the_whole_story(each_clinic: Live, gateway_models: Servers, client_of: 
             "version": reply.origin["model_version"],
             **{k: reply.origin[k] for k in ("bundle_digest", "precision", "dataset_digest", "code_digest")},
         }
+    with live.scope() as scope:
+        entry = queue.of_image(scope, "skin_lesion", second["image_id"])
+    assert entry is not None
+    assert "rejected" in entry.reasons
     mine = {row["image_id"]: row for row in rows if row["case_id"] == key}
     labelled = mine[second["image_id"]]
     assert archive.read(f"images/{labelled['image_name']}") == sharp
@@ -271,7 +275,11 @@ def test_a_doubtful_answer_is_kept_for_labelling_though_nobody_logs_it(
     assert [row["label"] for row in rows if row["case_id"] == key] == [""]
     with clinic.scope() as scope:
         uncertain = {row.task: row.uncertain for row in predictions.listed(scope, image_id=body["image_id"])}
+        entry = queue.of_image(scope, line["task"], body["image_id"])
     assert uncertain[line["task"]]
+    assert entry is not None
+    assert "uncertain" in entry.reasons
+    assert entry.case_id is not None
     # Logged afterwards, it is the same case.
     camera.post("/cases", json={**CASE, "case_id": key})
     _, lines, _ = export(reviewer)

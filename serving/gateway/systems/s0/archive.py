@@ -178,7 +178,8 @@ def label_rows(told: CaseFile, names: Mapping[str, str | None]) -> Iterator[list
         name = names[image.id]
         if name is None:
             continue
-        answers = [row for row in told.predictions if row.image_id == image.id]
+        # A challenger's in the shadow, which nobody was given, is only in cases.jsonl.
+        answers = [row for row in told.predictions if row.image_id == image.id and row.returned]
         found: Sequence[Label | None] = [row for row in told.labels if row.image_id == image.id] or [None]
         for label in found:
             task = label.task if label is not None else case.task
@@ -245,6 +246,8 @@ def _prediction(row: Prediction) -> dict[str, Any]:
         "verdict": row.verdict,
         "reasons": row.reasons,
         "uncertain": row.uncertain,
+        "role": row.role,
+        "returned": row.returned,
         "heads": row.answer.get("heads", {}),
         "model": {
             "name": row.model_name,

@@ -16,13 +16,11 @@ from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, ONCE, errors
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.checks import check_value
-from serving.gateway.store.repositories import cases, images, predictions
+from serving.gateway.store.repositories import cases
 from serving.gateway.store.repositories.idempotency import Answer as Said
-from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Case
 from serving.gateway.store.types import about
 from serving.gateway.systems.s0 import forms
-from serving.gateway.systems.s0.conclude import task_of
+from serving.gateway.systems.s0.doubts import follow
 
 _MOST_BYTES = 2**20
 
@@ -60,19 +58,9 @@ async def _keep(gateway: Gateway, request: Request, who: Identity, key: str, *, 
             else:
                 cases.log(scope, key, payload, by=who.subject)
             case = cases.get(scope, key)
-            _tell_task(scope, case)
+            follow(scope, gateway, case, rejected=rejected)
             message = "rejected_logged" if rejected else "logged"
             body = {"status": "ok", "message": message, "case_id": key}
             return once.answer(scope, 200, body, about=about("case", case.id))
 
     return respond(await gateway.run(write))
-
-
-def _tell_task(scope: Scope, case: Case) -> None:
-    """Note which task the case is about, as far as its document and its images' predictions tell."""
-    shown = [image.id for image in images.of_case(scope, case.key)]
-    if case.image_id is not None:
-        shown.append(case.image_id)
-    # The last one counts, and of it the newest answer, which is listed first. A few are enough.
-    rows = [row for image in shown[-5:] for row in reversed(predictions.listed(scope, image_id=image))]
-    case.task = task_of(case.payload, {row.task: row.answer for row in rows}) or case.task

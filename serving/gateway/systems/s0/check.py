@@ -14,18 +14,19 @@ from data.files import sha256_bytes
 from serving.gateway.access import Role
 from serving.gateway.errors import ModelAway, ModelFailed
 from serving.gateway.gateway import VERSION, Gateway
+from serving.gateway.loop.challenge import Kept
 from serving.gateway.models import Answer
 from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
 from serving.gateway.pictures import add_picture, checked, keep_picture
 from serving.gateway.routing import Who, allow, public
 from serving.gateway.store.checks import check_text
-from serving.gateway.store.repositories import cases, predictions
+from serving.gateway.store.repositories import cases
 from serving.gateway.store.repositories.idempotency import Answer as Said
-from serving.gateway.store.scope import Scope
 from serving.gateway.store.types import about
 from serving.gateway.systems.s0 import forms
-from serving.gateway.systems.s0.conclude import blur_score, conclude, top_of, unsure_of
+from serving.gateway.systems.s0.conclude import blur_score, conclude, unsure_of
+from serving.gateway.systems.s0.doubts import record
 from serving.gateway.uploads import Picture, read_upload, upload_body
 
 _SYSTEM = "s0"
@@ -93,7 +94,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         sent = await read_upload(request)
         key = _case_key(case_id or sent.fields.get("case_id"))
         picture = await checked(gateway, sent.data)
-        asked = {"sha256": sha256_bytes(picture.data), "case_id": key}
+        sha256 = sha256_bytes(picture.data)
+        asked = {"sha256": sha256, "case_id": key}
         once = Once.of(request, who, asked, hours=settings.idempotency_hours)
 
         def look() -> Said | None:
@@ -105,46 +107,39 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         async with measuring:
             score = await gateway.run(blur_score, picture.data)
         blurred = score < settings.blur_threshold
-        answers = await _ask(gateway, picture, quality_only=blurred)
+        answers = await _ask(gateway, picture, sha256, quality_only=blurred)
         kept = await keep_picture(gateway, who.tenant, picture)
         said = conclude(score, settings.blur_threshold, settings.conf_threshold, answers)
+        # Of a blurred image that a model would have labelled all the same, nothing is kept.
+        heard = [a for a in answers if not blurred or a.reply.verdict != "gradable"]
+        given = [said["status"] != "fail" or a.reply.verdict != "gradable" for a in heard]
 
-        def write() -> Said:
+        def write() -> tuple[Said, list[Kept]]:
             with gateway.store.write(who.tenant, who.actor) as scope:
                 if (before := once.claim(scope)) is not None:
-                    return before
+                    return before, []
                 image = add_picture(scope, kept, picture, system=_SYSTEM, owner=who.subject, case_key=key)
-                # Of a blurred image that a model would have labelled all the same, nothing is kept.
-                given = [a for a in answers if not blurred or a.reply.verdict != "gradable"]
-                _record(scope, image.id, given, settings.conf_threshold)
                 body = {**said, "image_id": image.id, "case_id": key, "timestamp": scope.now.isoformat()}
                 if said["status"] == "uncertain" and key is not None:
                     doubted = unsure_of(answers, settings.conf_threshold)[0]
-                    cases.begin(scope, key, {**body, "case_id": key}, task=doubted, image_id=image.id)
-                return once.answer(scope, 200, body, about=about("image", image.id))
+                    cases.begin(scope, key, body, task=doubted, image_id=image.id)
+                shadows = []
+                for a, returned in zip(heard, given, strict=True):
+                    row = record(scope, gateway, a, image, settings.conf_threshold, returned=returned)
+                    if returned:
+                        shadows.append(Kept(who.tenant, row.task, image.id, row.id, a))
+                return once.answer(scope, 200, body, about=about("image", image.id)), shadows
 
-        return respond(await gateway.run(write))
-
-
-def _record(scope: Scope, image_id: str, answers: list[Answer], sure: float) -> None:
-    """Keep what was answered. An answer below the threshold is uncertain whatever its model says."""
-    for answer in answers:
-        top = top_of(answer.document)
-        predictions.add(
-            scope,
-            answer.origin,
-            image_id=image_id,
-            verdict=answer.reply.verdict,
-            reasons=answer.reply.reasons,
-            answer=answer.document,
-            uncertain=any(head.uncertain for head in answer.reply.heads.values())
-            or (top is not None and top < sure),
-        )
+        answer, shadows = await gateway.run(write)
+        for each in shadows:
+            gateway.challengers.shadow(each, picture.data)
+        return respond(answer)
 
 
-async def _ask(gateway: Gateway, picture: Picture, *, quality_only: bool) -> list[Answer]:
+async def _ask(gateway: Gateway, picture: Picture, key: str, *, quality_only: bool) -> list[Answer]:
     """Every model's answer. Of a blurred image only the quality is used: models may be away then."""
-    asked = (gateway.models.ask(task, picture.data) for task in gateway.settings.check_image_tasks)
+    tasks = gateway.settings.check_image_tasks
+    asked = (gateway.challengers.ask(task, picture.data, key=key) for task in tasks)
     found = await asyncio.gather(*asked, return_exceptions=quality_only)
     answers = []
     for item in found:

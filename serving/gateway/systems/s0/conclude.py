@@ -50,7 +50,8 @@ def conclude(score: float, sharp: float, sure: float, answers: Sequence[Answer])
             "message": f"Image can't be judged ({reasons}). Take it again.",
             **base,
         }
-    heads = [(a.reply.model.name, head) for a in answers for head in a.reply.heads.values()]
+    # The task and not the model's name: a challenger has another.
+    heads = [(a.origin.task, head) for a in answers for head in a.reply.heads.values()]
     base["predictions"] = [
         {"label": label, "confidence": value, "task": task}
         for task, head in heads
@@ -64,8 +65,8 @@ def conclude(score: float, sharp: float, sure: float, answers: Sequence[Answer])
 
 
 def unsure_of(answers: Sequence[Answer], sure: float) -> list[str]:
-    """The models whose top confidence is below ``sure``, the least confident first."""
-    tops = [(top, a.reply.model.name) for a in answers if (top := top_of(a.document)) is not None]
+    """The tasks whose model's top confidence is below ``sure``, the least confident first."""
+    tops = [(top, a.origin.task) for a in answers if (top := top_of(a.document)) is not None]
     return [task for top, task in sorted(tops) if top < sure]
 
 

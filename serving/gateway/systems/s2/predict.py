@@ -14,15 +14,18 @@ from starlette.responses import JSONResponse, Response
 from data.errors import NotFound
 from data.files import sha256_bytes
 from serving.gateway.access import Role
-from serving.gateway.blobs.base import Kept
+from serving.gateway.access.gate import Identity
+from serving.gateway.blobs.base import Kept as Bytes
 from serving.gateway.errors import Gone
 from serving.gateway.gateway import VERSION, Gateway
+from serving.gateway.loop.challenge import Kept
+from serving.gateway.loop.keep import keep_answer
 from serving.gateway.models import Answer
 from serving.gateway.once import Once
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
 from serving.gateway.pictures import add_picture, checked, keep_picture, url_of
 from serving.gateway.routing import Who, allow, public
-from serving.gateway.store.repositories import images, patients, predictions, scans
+from serving.gateway.store.repositories import images, patients, scans
 from serving.gateway.store.repositories.idempotency import Answer as Said
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Image, Scan
@@ -114,34 +117,13 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             with gateway.store.read(who.tenant, who.actor) as scope:
                 return patients.get(scope, asked.patient_id).id, once.find(scope)
 
-        known, earlier = await gateway.run(look)
-        if earlier is None:
-            answer = await gateway.models.ask(TASK, picture.data, explain="overlay")
-            result = grade(answer)
-            kept, overlay = await asyncio.gather(
-                keep_picture(gateway, who.tenant, picture), _keep_overlay(gateway, who.tenant, answer)
-            )
-
-            def write() -> Said:
-                with gateway.store.write(who.tenant, who.actor) as scope:
-                    if (before := once.claim(scope)) is not None:
-                        return before
-                    whose: dict[str, Any] = {"system": _SYSTEM, "owner": who.subject, "patient_id": known}
-                    image = add_picture(scope, kept, picture, **whose)
-                    heat = (
-                        add_picture(scope, *overlay, kind="overlay", derived_from=image.id, **whose)
-                        if overlay is not None
-                        else None
-                    )
-                    scan = _add(scope, asked, image, heat, result, answer)
-                    return once.answer(scope, 200, {"scan_id": scan.id}, about=about("scan", scan.id))
-
-            earlier = await gateway.run(write)
-        if earlier.body is None:
+        patient_id, earlier = await gateway.run(look)
+        done = earlier or await _examine(gateway, who, once, asked, patient_id, picture)
+        if done.body is None:
             raise Gone("What this request made was erased since.", hint="Use another Idempotency-Key.")
         # The answer is put together anew, so that a repeated request gets addresses that still work.
-        shown = await gateway.run(_one, gateway, who.tenant, earlier.body["scan_id"])
-        return JSONResponse(shown, status_code=earlier.status)
+        shown = await gateway.run(_one, gateway, who.tenant, done.body["scan_id"])
+        return JSONResponse(shown, status_code=done.status)
 
     @router.get("/predict/patient/{patient_id}/history/", include_in_schema=False)
     @router.get("/predict/patient/{patient_id}/history", response_model=list[Past], responses=errors(404))
@@ -156,10 +138,38 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return JSONResponse(await gateway.run(_past, gateway, who.tenant, patient_id, skip, limit))
 
 
-def _add(
-    scope: Scope, asked: Asked, image: Image, heat: Image | None, result: dict[str, Any], answer: Answer
-) -> Scan:
-    scan = scans.add(
+async def _examine(
+    gateway: Gateway, who: Identity, once: Once, asked: Asked, patient_id: str, picture: Picture
+) -> Said:
+    """Have the photograph graded, and keep it with everything that was said of it."""
+    answer = await gateway.challengers.ask(TASK, picture.data, key=patient_id, explain="overlay")
+    result = grade(answer)
+    kept, overlay = await asyncio.gather(
+        keep_picture(gateway, who.tenant, picture), _keep_overlay(gateway, who.tenant, answer)
+    )
+
+    def write() -> tuple[Said, Kept | None]:
+        with gateway.store.write(who.tenant, who.actor) as scope:
+            if (before := once.claim(scope)) is not None:
+                return before, None
+            whose: dict[str, Any] = {"system": _SYSTEM, "owner": who.subject, "patient_id": patient_id}
+            image = add_picture(scope, kept, picture, **whose)
+            heat = None
+            if overlay is not None:
+                heat = add_picture(scope, *overlay, kind="overlay", derived_from=image.id, **whose)
+            scan = _add(scope, asked, image, heat, result)
+            row = keep_answer(scope, gateway.policy, answer, image_id=image.id, scan_id=scan.id)
+            said = once.answer(scope, 200, {"scan_id": scan.id}, about=about("scan", scan.id))
+            return said, Kept(who.tenant, TASK, image.id, row.id, answer)
+
+    said, to_compare = await gateway.run(write)
+    if to_compare is not None:
+        gateway.challengers.shadow(to_compare, picture.data)
+    return said
+
+
+def _add(scope: Scope, asked: Asked, image: Image, heat: Image | None, result: dict[str, Any]) -> Scan:
+    return scans.add(
         scope,
         system=_SYSTEM,
         owner=image.owner,
@@ -171,20 +181,9 @@ def _add(
         notes=asked.notes,
         result=result,
     )
-    predictions.add(
-        scope,
-        answer.origin,
-        image_id=image.id,
-        scan_id=scan.id,
-        verdict=answer.reply.verdict,
-        reasons=answer.reply.reasons,
-        answer=answer.document,
-        uncertain=result["uncertain"],
-    )
-    return scan
 
 
-async def _keep_overlay(gateway: Gateway, tenant: str, answer: Answer) -> tuple[Kept, Picture] | None:
+async def _keep_overlay(gateway: Gateway, tenant: str, answer: Answer) -> tuple[Bytes, Picture] | None:
     """The heatmap over the photograph, as the model's server drew it; None where it draws none."""
     if not answer.overlay:
         return None
