@@ -50,6 +50,11 @@ BENCHMARKS = {
         ("bundle", "data"),
         lambda o: ["--bundle", str(o.bundle), "--data", str(o.data)],
     ),
+    "drift": Benchmark(
+        "shifts that must alarm, and draws without one",
+        ("bundle", "data"),
+        lambda o: ["--bundle", str(o.bundle), "--data", str(o.data)],
+    ),
     "face": Benchmark(
         "faces found, landmarks, measures",
         ("faces", "others"),

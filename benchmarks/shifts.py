@@ -31,8 +31,10 @@ def blurred(picture: Picture, sigma: float, *, at: int = 224) -> Picture:
 
 
 def under_light(picture: Picture, kelvin: float) -> Picture:
-    """The photograph as it were if its light had been ``kelvin`` where it was :data:`NEUTRAL`, and the camera's
-    white balance had stayed: gains on the channels in linear light (von Kries), the luminance of white kept."""
+    """The photograph in light of ``kelvin`` where it was :data:`NEUTRAL`, the camera's white balance as it was.
+
+    Gains on the channels in linear light (von Kries); white keeps its luminance.
+    """
     gains = white(kelvin) / white(NEUTRAL)
     linear = _linear(np.arange(256) / 255.0)
     table = [np.rint(255 * _encoded(np.clip(linear * gain, 0, 1))) for gain in gains]

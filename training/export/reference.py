@@ -105,7 +105,8 @@ def drift_sample(
         if name in rows:
             found[f"drift.{name}"] = rows[name].to_numpy(dtype=np.float64)
     # Numbers, not names: which images belong together, and nothing about whose they are.
-    groups = np.unique(rows["group"].astype(str).to_numpy(), return_inverse=True)[1]
+    named = rows["group"].where(rows["group"].notna(), "\0" + rows["id"].astype(str)).astype(str)
+    groups = np.unique(named.to_numpy(), return_inverse=True)[1]
     return {
         **{name: value.astype(np.float32) for name, value in found.items()},
         "drift.gradable": answered,
@@ -155,6 +156,11 @@ def neighbour_distance(sample: NDArray[np.float16]) -> NDArray[np.float32]:
 
     What is usual: a new image whose own distance to the sample is far beyond these is unusual.
     """
+    return np.sort(nearest_others(sample))
+
+
+def nearest_others(sample: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The same in the sample's order [n]."""
     values = sample.astype(np.float64)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     distances = 1.0 - values @ values.T
@@ -163,7 +169,7 @@ def neighbour_distance(sample: NDArray[np.float16]) -> NDArray[np.float32]:
     if k < 1:
         return np.zeros(len(values), np.float32)
     nearest = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    return np.sort(np.maximum(nearest, 0.0)).astype(np.float32)
+    return np.maximum(nearest, 0.0).astype(np.float32)
 
 
 def _pixels(pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:

@@ -32,7 +32,14 @@ from serving.core.patchcore.detector import Scorer, open_detector
 from serving.core.patchcore.extractor import INPUT, OUTPUT
 from training.export.images import sample
 from training.export.origin import dataset_card, limits_of, made_at
-from training.export.reference import GOLDEN_IMAGES, REFERENCE_IMAGES, npz, training_statistics
+from training.export.reference import (
+    GOLDEN_IMAGES,
+    REFERENCE_IMAGES,
+    drift_sample,
+    nearest_others,
+    npz,
+    training_statistics,
+)
 from training.labels import read_rows
 from training.patchcore.build import NG, OK, network, of_class, pixels_of
 from training.patchcore.features import PatchFeatures
@@ -134,8 +141,15 @@ def _reference(scorer: Scorer, dataset: Dataset, task: Task, seed: int) -> bytes
     val = score_rows(scorer, dataset, *some("val"), what="validation images for reference")
     counts = np.bincount(rows.labels[head][rows.labels[head] >= 0], minlength=2).astype(np.float32)
     frame = dataset.split("train")
+    arrays = training_statistics(train.embedding, pixels, frame)
+    # Nothing of the extractor is learned here, so its training images are as good as any other for drift;
+    # their scores aren't, since the memory holds their own patches.
+    kept = frame.set_index(frame["id"].astype(str)).loc[[rows.ids[i] for i in chosen]]
+    distance = nearest_others(arrays["embedding_sample"])
     return npz(
-        **training_statistics(train.embedding, pixels, frame),
+        **arrays,
+        **drift_sample(kept, pixels, train.embedding, arrays, distance=distance),
+        **{"drift.normal_score": val.score.astype(np.float32)},
         **{f"{head}.prior": counts / max(1.0, float(counts.sum()))},
         score_percentiles=np.percentile(val.score, _PERCENTILES).astype(np.float32),
     )

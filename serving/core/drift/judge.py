@@ -110,14 +110,16 @@ def _look(
 
 
 def _reason(sentence: str, images: int, chance: float, alarm: bool) -> str:
-    where = f" ({images} images)"
-    return f"{sentence}{where}. {'' if alarm else 'Not beyond chance: '}{rarity(chance)}"
+    told = rarity(chance)
+    if not alarm:
+        told = f"Not beyond chance: {told[0].lower()}{told[1:]}"
+    return f"{sentence} ({images} images). {told}"
 
 
 def rarity(chance: float) -> str:
     """How rare so large a difference is without a shift, in words."""
     if chance < 1e-6:
         return "Without a shift fewer than one window in a million differs so much."
-    if chance > 0.5:
-        return "Without a shift most windows differ as much."
+    if chance > 0.4:
+        return "Without a shift many windows differ as much."
     return f"Without a shift one window in {round(1 / chance):,} differs so much."

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from serving.core.bundle.card import HeadCard
 from serving.core.drift.features import Floats, below, cuts_of, deviations, tones
+from serving.core.drift.null import Null, draw
 from serving.core.drift.window import Window
 
 
@@ -34,7 +35,8 @@ class Measure:
 
     ``take`` gives a window's own [m, v] (None where nobody collected them, NaN rows where there are none),
     ``columns`` makes of values what is compared [., f], ``tell`` puts (reference, window) values into words.
-    ``groups`` [n] numbers what belongs together, 0 to G - 1.
+    ``groups`` [n] numbers what belongs together, 0 to G - 1. ``unseen`` [e, f] are columns of images that the
+    reference might as well have held: without them, what never happened in it could not happen by chance.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Measure:
     take: Callable[[Window], Floats | None]
     columns: Callable[[Floats], Floats]
     tell: Callable[[Floats, Floats], Told]
+    unseen: Floats | None = None
     own: Floats = field(init=False)
     weights: Floats = field(init=False)
 
@@ -55,6 +58,14 @@ class Measure:
         weights = 1.0 / (own.shape[1] * np.maximum(own.var(axis=0), rare * (1.0 - rare)))
         object.__setattr__(self, "own", own)
         object.__setattr__(self, "weights", weights)
+
+    def null(self, images: int, draws: int, seed: int) -> Null:
+        """What chance does to the statistic in windows of ``images``."""
+        columns, groups = self.own, self.groups
+        if self.unseen is not None:
+            columns = np.concatenate([columns, self.unseen])
+            groups = np.concatenate([groups, groups.max() + 1 + np.arange(len(self.unseen))])
+        return draw(columns, self.weights, groups, images, draws, seed)
 
     def of(self, window: Window) -> Floats | None:
         """The window's values without the rows that have none; None where nobody collected them."""
@@ -93,8 +104,9 @@ def distribution(
         return Told(before, now, effect, f"{change[0].upper()}{change[1:]}: {figures}")
 
     return Measure(
-        name, family, head, values[:, None], groups, column, lambda given: below(given[:, 0], cuts), tell
-    )
+        name, family, head, values[:, None], groups, column, lambda given: below(given[:, 0], cuts), tell,
+        _extremes(len(cuts)),
+    )  # fmt: skip
 
 
 def colour(values: Floats, groups: NDArray[np.intp]) -> Measure:
@@ -124,7 +136,8 @@ def colour(values: Floats, groups: NDArray[np.intp]) -> Measure:
     def take(window: Window) -> Floats | None:
         return answered(window, window.colour)
 
-    return Measure("colour", "inputs", None, values, groups, take, columns, tell)
+    unseen = _extremes(sum(len(cut) for cut in cuts))
+    return Measure("colour", "inputs", None, values, groups, take, columns, tell, unseen)
 
 
 def embedding(scores: Floats, groups: NDArray[np.intp], take: Callable[[Window], Floats | None]) -> Measure:
@@ -170,7 +183,9 @@ def share(
         text = f"{now:.1%} of the images {what}, against {before:.1%}"
         return Told(before, now, abs(now - before), text)
 
-    return Measure(name, family, head, values[:, None], groups, column, lambda given: given, tell)
+    return Measure(
+        name, family, head, values[:, None], groups, column, lambda given: given, tell, _extremes(1)
+    )
 
 
 def class_mix(
@@ -183,18 +198,20 @@ def class_mix(
 ) -> Measure:
     """How common each class is among the answers, from probabilities [n, C].
 
-    The mean probability of a class is compared, not the share of images labelled so: with calibrated
-    probabilities it is the score of the likelihood under another class mix, and so the stronger test.
-    ``labels_only`` compares the labels, where no more is known of the reference.
+    The mean probability of each class is compared rather than how often it is the answer: that is the score
+    of the likelihood under another class mix where probabilities are calibrated, and a rare class moves it
+    before it is ever the answer. ``labels_only`` compares the answers, where no more is known.
     """
 
-    def columns(given: Floats) -> Floats:
-        if not labels_only:
-            return given
+    def called(given: Floats) -> Floats:
         return np.asarray(np.eye(given.shape[1])[given.argmax(axis=1)], dtype=np.float64)
 
+    def columns(given: Floats) -> Floats:
+        return called(given) if labels_only else given
+
     def tell(reference: Floats, window: Floats) -> Told:
-        before, now = columns(reference).mean(axis=0), columns(window).mean(axis=0)
+        # Told in answers, which people count, whatever is compared.
+        before, now = called(reference).mean(axis=0), called(window).mean(axis=0)
         moved = now - before
         most = int(np.argmax(np.abs(moved)))
         text = (
@@ -203,7 +220,8 @@ def class_mix(
         )
         return Told(float(before[most]), float(now[most]), float(np.abs(moved).sum() / 2), text)
 
-    return Measure("class_mix", "outputs", head.name, probabilities, groups, take, columns, tell)
+    unseen = np.eye(len(head.classes)) if labels_only else None
+    return Measure("class_mix", "outputs", head.name, probabilities, groups, take, columns, tell, unseen)
 
 
 def uncertain(head: HeadCard, probabilities: Floats) -> Floats:
@@ -211,6 +229,11 @@ def uncertain(head: HeadCard, probabilities: Floats) -> Floats:
     top = probabilities.max(axis=1)
     doubtful = (top < head.uncertain_below) | (head.uncertain_below >= 1.0)
     return np.asarray(np.where(np.isnan(top), np.nan, doubtful), dtype=np.float64)
+
+
+def _extremes(columns: int) -> Floats:
+    """An image beyond every cut, or a yes, and one before every cut, or a no."""
+    return np.stack([np.zeros(columns), np.ones(columns)])
 
 
 def answered(window: Window, values: Floats | None) -> Floats | None:

@@ -4,7 +4,9 @@ Both sides are drawn anew with replacement, the reference as well as the window,
 images is itself only a sample. Images of one patient or lesion are drawn together, as they come together.
 
 The far tail of a sum of squares falls off exponentially, so beyond the largest 2 % of the draws an
-exponential is fitted: a level of 1 in 10,000 needs no million draws.
+exponential is fitted: a level of 1 in 10,000 needs no million draws. Its mean is known from those few draws
+alone, and the threshold allows for that: it is the one that a new draw exceeds with the chance asked for, the
+mean's own chance counted in (the exponential's predictive distribution, a Lomax).
 """
 
 from __future__ import annotations
@@ -37,18 +39,25 @@ class Null:
         beyond = ordered[ordered > start]
         return cls(ordered, start, float((beyond - start).mean()) if len(beyond) else 0.0)
 
+    @property
+    def beyond(self) -> int:
+        """How many draws the tail is fitted to."""
+        return max(1, round(TAIL * len(self.values)))
+
     def threshold(self, level: float) -> float:
         """What is exceeded with the chance ``level``."""
         if level >= TAIL:
             return float(np.quantile(self.values, 1.0 - level))
-        return self.start + self.excess * float(np.log(TAIL / level))
+        beyond = self.beyond
+        return self.start + self.excess * beyond * float((TAIL / level) ** (1.0 / beyond) - 1.0)
 
     def chance(self, statistic: float) -> float:
         """The chance that a window without a shift lies at least so far off."""
         if statistic <= self.start or self.excess == 0.0:
             above = len(self.values) - np.searchsorted(self.values, statistic, side="left")
             return float((above + 1) / (len(self.values) + 1))
-        return TAIL * float(np.exp(-(statistic - self.start) / self.excess))
+        far = (statistic - self.start) / (self.excess * self.beyond)
+        return TAIL * float((1.0 + far) ** -self.beyond)
 
 
 def distance(difference: Floats, weights: Floats, reference: Floats | int, window: Floats | int) -> Floats:

@@ -19,7 +19,7 @@ from serving.core.bundle import REFERENCE, Bundle, HeadCard
 from serving.core.drift import measures as kinds
 from serving.core.drift.features import Floats, neighbour_distance, principal
 from serving.core.drift.measures import Measure
-from serving.core.drift.null import Null, draw
+from serving.core.drift.null import Null
 from serving.core.drift.settings import Settings
 from serving.core.drift.window import Window
 
@@ -87,9 +87,7 @@ class Reference:
         size = max(settings.least, images - images % _STEP)
         key = (measure.name, measure.head, size, settings.draws, settings.seed)
         if key not in self._nulls:
-            self._nulls[key] = draw(
-                measure.own, measure.weights, measure.groups, size, settings.draws, settings.seed
-            )
+            self._nulls[key] = measure.null(size, settings.draws, settings.seed)
         return self._nulls[key]
 
 
