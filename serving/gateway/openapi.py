@@ -6,6 +6,8 @@ the others by :func:`errors`.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +49,14 @@ class Own(BaseModel):
     error: OwnError
 
 
-class Trace(BaseModel):
+class TraceError(BaseModel):
     """An error as S4 says it: a message, and a reference to the log."""
 
     error: str
     trace: str
 
 
-_MODELS: dict[Any, type[BaseModel]] = {detail_shape: Detail, own_shape: Own, trace_shape: Trace}
+_MODELS: dict[Any, type[BaseModel]] = {detail_shape: Detail, own_shape: Own, trace_shape: TraceError}
 _WORDS = {
     400: "The request, or its image, can't be used.",
     401: "No token, or none that is good.",
@@ -119,8 +121,13 @@ _AGAIN = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}
 _METHODS = ("get", "post", "put", "patch", "delete", "head")
 
 
+_REF = "#/components/schemas/"
+_MODULE = re.compile(r"serving__gateway__(?:systems__)?([a-z0-9]+)__(?:\w+__)?(\w+)")
+
+
 def finish(document: dict[str, Any], systems: Mapping[str, System]) -> dict[str, Any]:
     """What no route says by itself: how to carry a token, headers of every answer, what the systems are."""
+    document = _renamed(document)
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for operations in document.get("paths", {}).values():
         for operation in (operations[method] for method in _METHODS if method in operations):
@@ -140,3 +147,35 @@ def finish(document: dict[str, Any], systems: Mapping[str, System]) -> dict[str,
         {"name": name, "description": system.title} for name, system in systems.items() if name in used
     ]
     return document
+
+
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    """Forms of one name in several systems are told apart by the system, and not by our modules."""
+    schemas: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    names = {name: f"{found[1].capitalize()}{found[2]}" for name in schemas if (found := _MODULE.match(name))}
+    # A name that two would get, or that is there already, stays as it is.
+    taken = Counter([*names.values(), *(name for name in schemas if name not in names)])
+    names = {name: new for name, new in names.items() if taken[new] == 1}
+    for schema in schemas.values():
+        _complete(schema)
+    renamed: dict[str, Any] = _with_names(document, names)
+    return renamed
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    """FastAPI drops nulls from a document, and with them from examples what has to be said there."""
+    example = schema.get("example")
+    if isinstance(example, dict):
+        for name in schema.get("required", ()):
+            example.setdefault(name, None)
+
+
+def _with_names(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {
+            names.get(key, key): _REF + names.get(value.removeprefix(_REF), value.removeprefix(_REF))
+            if key == "$ref" and isinstance(value, str)
+            else _with_names(value, names)
+            for key, value in node.items()
+        }
+    return [_with_names(item, names) for item in node] if isinstance(node, list) else node

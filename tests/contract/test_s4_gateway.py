@@ -191,24 +191,39 @@ def test_another_tenants_memories_are_not_seen(through: Through, client: S4Serve
     refused(client.infer(ok_images(1)[0], role=".tenants", roi="theirs"), 400, "path-safe")
 
 
-def test_a_fit_may_take_longer_than_other_requests(tmp_path: Path) -> None:
-    with local(tmp_path, GATEWAY_REQUEST_S="0.2", CORESET_RATE="0.9") as through:
+def test_its_limits_are_its_own_and_it_is_open_where_that_was_switched_on(tmp_path: Path) -> None:
+    told = {
+        "GATEWAY_REQUEST_S": "1",
+        "GATEWAY_MAX_BODY_BYTES": "1000",
+        "PATCHCORE_MAX_IMAGES": "20",
+        "GATEWAY_OPEN_ACCESS": "s4",
+    }
+    with local(tmp_path, **told) as through:
         client = through.alone()
         with client.client:
-            started = time.monotonic()
-            answer = client.fit(ok_images(40) * 6)
+            refused(client.fit(ok_images(21)), 413, "20 files")
+            request = client.client.build_request(
+                "POST",
+                "/fit_ok",
+                data={"role_id": ROLE, "roi_id": ROI, "mm_per_px": "0.2"},
+                files=[("images", ("ok.png", image, "image/png")) for image in ok_images(2)],
+            )
+            body = request.read()
+
+            def slowly() -> Iterator[bytes]:
+                # Longer than other bodies may take, and than other requests may altogether.
+                yield body[:2000]
+                time.sleep(2.5)
+                yield body[2000:]
+
+            headers = {"content-type": request.headers["content-type"]}
+            answer = client.client.post("/fit_ok", content=slowly(), headers=headers)
             assert answer.status_code == 200, answer.text
-            # Twice request_s is what others have.
-            assert time.monotonic() - started > 0.4
-
-
-def test_its_bodies_have_its_own_limits(tmp_path: Path) -> None:
-    bounds = {"GATEWAY_MAX_BODY_BYTES": "1000", "PATCHCORE_MAX_FIT_BYTES": "100000"}
-    with local(tmp_path, **bounds) as through:
-        client = through.alone()
-        with client.client:
-            assert client.fit(ok_images(2)).status_code == 200
-            refused(client.fit(ok_images(20)), 413, "100,000 bytes")
+        nobody = S4Server.__new__(S4Server)
+        with through.live.client() as nobody.client:
+            assert nobody.infer(ok_images(1)[0]).status_code == 200
+            elsewhere = nobody.client.post("/infer", headers={"origin": "https://elsewhere.example"})
+            refused(elsewhere, 403, "elsewhere")
 
 
 def test_without_an_extractor_only_s4_is_unready(tmp_path: Path) -> None:
@@ -256,6 +271,6 @@ def test_the_document_says_what_s4_takes_and_gives(through: Through) -> None:
         assert said["security"] == [{"apiKey": []}, {"bearer": []}]
         assert {"200", "400", "401", "403", "429", "503"} <= set(said["responses"])
         schema = said["responses"]["401"]["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/Trace"}
+        assert schema == {"$ref": "#/components/schemas/TraceError"}
     assert "security" not in document["paths"]["/health"]["get"]
     assert "nullable" not in json.dumps(document)

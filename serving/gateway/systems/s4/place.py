@@ -22,7 +22,7 @@ _CONNECT_S = 2.0
 _READY_S = 2.0
 _CONNECTIONS = 64
 # What of a request the service is told: never a token.
-_ASKED = ("content-type", "content-length", "expect")
+_ASKED = ("content-type", "content-length")
 _ANSWERED = ("content-type", "content-length", "retry-after")
 
 

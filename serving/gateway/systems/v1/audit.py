@@ -14,14 +14,14 @@ from serving.gateway.routing import Who, allow
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.repositories import audit
 from serving.gateway.store.repositories.audit import Head
-from serving.gateway.store.tables import AuditEntry
+from serving.gateway.store.tables import AuditEntry as Row
 from serving.gateway.systems.v1.common import After, Limit, Page, page_of, start_of
 from serving.gateway.systems.v1.images import invalid
 
 _Name = Annotated[str | None, Query(max_length=200)]
 
 
-class Entry(BaseModel):
+class AuditEntry(BaseModel):
     """One entry. ``hash`` covers all of it and ``prev``, the one before's hash; ``data`` names nobody."""
 
     seq: int
@@ -50,12 +50,12 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @allow(Role.ADMIN)
     async def list_entries(
         who: Who, about: _Name = None, action: _Name = None, after: After = None, limit: Limit = 100
-    ) -> Page[Entry]:
+    ) -> Page[AuditEntry]:
         """Entries in their order. ``about`` is ``<kind>:<id>``, as ``patient:7d5b1f9e-…``."""
         for name, text in (("about", about), ("action", action)):
             check_text(text or "", name)
 
-        def read() -> Page[Entry]:
+        def read() -> Page[AuditEntry]:
             with gateway.store.read(who.tenant, who.actor) as scope:
                 rows = audit.entries(
                     scope, about=about, action=action, after=start_of(after), limit=limit + 1
@@ -87,8 +87,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return await gateway.run(read)
 
 
-def _shown(row: AuditEntry) -> Entry:
-    return Entry(
+def _shown(row: Row) -> AuditEntry:
+    return AuditEntry(
         seq=row.seq,
         at=row.at,
         actor=row.actor,

@@ -7,7 +7,7 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
@@ -20,6 +20,24 @@ _Word = Annotated[str | None, Query(max_length=200)]
 
 class Case(BaseModel):
     """A case, as it was said last. ``key`` is the app's own id of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "5a8f0d9c-7b1e-4e1c-8c39-1d2e3f405162",
+                "key": "case-2026-0117",
+                "image_id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e",
+                "patient_id": None,
+                "task": "skin_lesion",
+                "status": "uncertain",
+                "user_id": "u-17",
+                "user_role": "nurse",
+                "rejected": False,
+                "created_at": "2026-11-20T10:15:30.123456Z",
+                "updated_at": "2026-11-20T10:15:30.123456Z",
+            }
+        }
+    )
 
     id: uuid.UUID
     key: str
@@ -34,7 +52,7 @@ class Case(BaseModel):
     updated_at: dt.datetime
 
 
-class Entry(BaseModel):
+class CaseEntry(BaseModel):
     """What an app sent about a case, as it was sent."""
 
     id: uuid.UUID
@@ -57,7 +75,10 @@ class Rejection(BaseModel):
 class Whole(Case):
     """A case with everything that was said of it, oldest first, and its images."""
 
-    entries: list[Entry]
+    # The shorter one's example would lack these.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("example", None))
+
+    entries: list[CaseEntry]
     rejections: list[Rejection]
     images: list[uuid.UUID]
 
@@ -108,7 +129,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 pictures = {image.id for image in images.of_case(scope, row.key)} | {row.image_id} - {None}
                 return Whole(
                     **_shown(row).model_dump(),
-                    entries=[Entry.model_validate(item, from_attributes=True) for item in said],
+                    entries=[CaseEntry.model_validate(item, from_attributes=True) for item in said],
                     rejections=[Rejection.model_validate(item, from_attributes=True) for item in against],
                     images=sorted(uuid.UUID(item) for item in pictures if item),
                 )

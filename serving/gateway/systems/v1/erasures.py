@@ -73,6 +73,23 @@ class Erasure(BaseModel):
     ``erased`` and ``kept_for_others`` are SHA-256 of contents; the latter are another image's too.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "3f2a8d55-0c1b-4c8e-b7de-90a4f3c2e611",
+                "about": "patient:0b9f3c1e-6a1d-4b7a-8a52-2f1c9d7e5a10",
+                "reason": "asked by letter",
+                "created_at": "2026-11-20T10:15:30.123456Z",
+                "finished_at": "2026-11-20T10:15:30.223456Z",
+                "finished": True,
+                "counts": {"patients": 1, "scans": 2, "images": 4, "predictions": 2, "labels": 0},
+                "erased": ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+                "kept_for_others": [],
+                "learned": [{"model": "dr_grading", "version": "3", "dataset_digest": "sha256:a81e…"}],
+            }
+        }
+    )
+
     id: uuid.UUID
     about: str
     reason: str

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from serving.gateway.access import Role
@@ -36,6 +36,25 @@ class Image(BaseModel):
 
     ``url`` gives its bytes to whoever has it, until it expires; ask again for another.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e",
+                "kind": "original",
+                "media_type": "image/jpeg",
+                "width": 2048,
+                "height": 1536,
+                "bytes": 812345,
+                "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "patient_id": None,
+                "derived_from": None,
+                "created_at": "2026-11-20T10:15:30.123456Z",
+                "url": "http://127.0.0.1:8000/files/…?expires=…&signature=…",
+                "url_expires_at": "2026-11-20T11:15:30.123456Z",
+            }
+        }
+    )
 
     id: uuid.UUID
     kind: Literal["original", "overlay"]

@@ -73,6 +73,26 @@ class LabelIn(In):
 class Label(BaseModel):
     """A label. One that was taken back stays, with ``withdrawn_at``."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "c0d7c6de-1d9b-4f8a-9f5e-6b1a7f3a2b90",
+                "image_id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e",
+                "case_id": None,
+                "prediction_id": None,
+                "task": "dr_grading",
+                "head": "grade",
+                "value": "mild",
+                "cannot_grade": None,
+                "comment": None,
+                "reader": "dr-g",
+                "source": "api",
+                "created_at": "2026-11-20T10:15:30.123456Z",
+                "withdrawn_at": None,
+            }
+        }
+    )
+
     id: uuid.UUID
     image_id: uuid.UUID
     case_id: uuid.UUID | None

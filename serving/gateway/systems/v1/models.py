@@ -14,7 +14,7 @@ from serving.gateway.routing import Who, allow
 from serving.gateway.systems.v1.common import refusals
 
 
-class Model(BaseModel):
+class ServedModel(BaseModel):
     """A model that answers: which files, and what they learned from.
 
     ``classes`` are each head's; an anomaly model has none. ``mode`` is ``shadow`` or ``share`` for a version
@@ -59,7 +59,7 @@ class Model(BaseModel):
 class Models(BaseModel):
     """Every model that is served."""
 
-    items: list[Model]
+    items: list[ServedModel]
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
@@ -76,9 +76,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return Models(items=[_shown(name, said) for name, said in told])
 
 
-def _shown(name: str, said: dict[str, Any]) -> Model:
+def _shown(name: str, said: dict[str, Any]) -> ServedModel:
     words = ("title", "version", "digest", "precision", "dataset_digest", "code_digest", "runtime")
-    return Model(
+    return ServedModel(
         name=name,
         task=str(said.get("task") or name),
         classes={head: list(map(str, names)) for head, names in _classes(said).items()},

@@ -51,6 +51,21 @@ class PatientIn(In):
 class Patient(BaseModel):
     """A patient, as noted."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "0b9f3c1e-6a1d-4b7a-8a52-2f1c9d7e5a10",
+                "name": "Ada L.",
+                "age": 61,
+                "email": "ada@example.org",
+                "phone": None,
+                "medical_history": None,
+                "created_at": "2026-11-20T10:15:30.123456Z",
+                "updated_at": "2026-11-20T10:15:30.123456Z",
+            }
+        }
+    )
+
     id: uuid.UUID
     name: str
     age: int | None

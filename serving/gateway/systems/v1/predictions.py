@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 
 from data.errors import NotFound
@@ -33,6 +33,7 @@ from serving.gateway.store.tables import Prediction as Row
 from serving.gateway.store.types import about
 from serving.gateway.systems.v1.common import Id, In, Task, made, refusals, seen_image
 from serving.gateway.systems.v1.images import SYSTEM
+from serving.gateway.systems.v1.said import Anomaly, AnsweringModel, Head, Overlay, Prediction, Quality, Trace
 from serving.gateway.uploads import Picture, read_upload, upload_body
 
 # Where an answer's document names the overlay's image.
@@ -46,111 +47,6 @@ class PredictionIn(In):
     image_id: uuid.UUID | None = None
     explain: bool = Field(False, description="An overlay that shows what the answer rests on.")
     patient_id: uuid.UUID | None = Field(None, description="Whose image it is, where that isn't noted yet.")
-
-
-class Quality(BaseModel):
-    """Whether the image can be looked at: ``gradable``, ``retake`` or ``ungradable``, and why."""
-
-    verdict: str
-    reasons: list[str]
-
-
-class Head(BaseModel):
-    """One question's answer: its label, every class's calibrated probability, and the conformal set."""
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    set: list[str]
-    uncertain: bool
-
-
-class Region(BaseModel):
-    """A place that is unusual, in pixels of the image: x, y, width, height."""
-
-    bbox: list[float]
-    area_px: float
-    contour: list[list[float]]
-
-
-class Anomaly(BaseModel):
-    """How far the image is from the OK ones, and where. No label without a threshold."""
-
-    score: float
-    threshold: float | None
-    label: str | None
-    regions: list[Region]
-
-
-class Model(BaseModel):
-    """Which files answered, and what they learned from."""
-
-    task: str
-    name: str
-    version: str
-    precision: str
-    digest: str
-    dataset_digest: str
-    code_digest: str
-
-
-class Overlay(BaseModel):
-    """The overlay, an image of its own. ``url`` gives it to whoever has it, until it expires."""
-
-    image_id: uuid.UUID
-    url: str
-    url_expires_at: dt.datetime
-
-
-class Prediction(BaseModel):
-    """What a model said of an image. No heads and no anomaly where the image isn't gradable.
-
-    ``uncertain``: a person should look, since a head is uncertain, or there is no answer.
-    """
-
-    id: uuid.UUID
-    created_at: dt.datetime
-    image_id: uuid.UUID
-    patient_id: uuid.UUID | None
-    task: str
-    quality: Quality
-    heads: dict[str, Head]
-    anomaly: Anomaly | None
-    uncertain: bool
-    overlay: Overlay | None
-    model: Model
-    trace: str = Field(description="The path of everything behind the answer.")
-
-
-class TracedImage(BaseModel):
-    """The image that was answered."""
-
-    id: uuid.UUID
-    sha256: str
-    media_type: str
-
-
-class TracedModel(BaseModel):
-    """The bundle that answered."""
-
-    task: str
-    name: str
-    version: str
-    precision: str
-    bundle_digest: str
-
-
-class Trace(BaseModel):
-    """Everything behind one answer: image, bundle, data set, code, verdict, and the document as given."""
-
-    prediction_id: uuid.UUID
-    created_at: dt.datetime
-    image: TracedImage
-    model: TracedModel
-    dataset_digest: str
-    code_digest: str
-    quality: dict[str, Any]
-    answer: dict[str, Any]
 
 
 _PROPERTIES = {
@@ -375,7 +271,7 @@ def _shown(gateway: Gateway, row: Row, image: ImageRow, overlay: ImageRow | None
         overlay=Overlay(image_id=uuid.UUID(overlay.id), url=url_of(gateway, overlay), url_expires_at=expires)
         if overlay is not None
         else None,
-        model=Model(
+        model=AnsweringModel(
             task=row.task,
             name=row.model_name,
             version=row.model_version,
