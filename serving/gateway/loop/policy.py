@@ -62,7 +62,8 @@ class QueuePolicy:
 def priority(reasons: Iterable[str], reply: ModelReply | None = None) -> float:
     """The larger, the sooner: the reasons' weights, and within them the less confident answer first."""
     least = min((head.confidence for head in reply.heads.values()), default=1.0) if reply else 1.0
-    return sum(WEIGHTS[reason] for reason in reasons) + (1.0 - least) / 4
+    # Few digits: a page of the queue ends at a number that is written out.
+    return round(sum(WEIGHTS[reason] for reason in reasons) + (1.0 - least) / 4, 6)
 
 
 def disagree(one: ModelReply, other: ModelReply) -> bool:

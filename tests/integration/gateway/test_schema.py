@@ -19,7 +19,7 @@ from tests.integration.serving.harness import Servers
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 #: Of each route, beside the examples and the edges: some two thousand requests in all.
-EXAMPLES = 20
+EXAMPLES = 6
 
 
 @pytest.fixture(scope="module")

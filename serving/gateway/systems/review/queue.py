@@ -72,7 +72,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         state: Annotated[State, Query()] = "waiting",
         reason: Annotated[str | None, Query(pattern=f"^({'|'.join(WEIGHTS)})$")] = None,
         batch_id: Annotated[uuid.UUID | None, Query()] = None,
-        after: Annotated[str | None, Query(pattern=r"^[0-9.]{1,30}_[0-9]{1,18}$")] = None,
+        after: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?_[0-9]{1,18}$")] = None,
         limit: Limit = 50,
     ) -> Queue:
         """What waits, the most urgent first."""

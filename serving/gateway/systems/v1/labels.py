@@ -50,7 +50,10 @@ class LabelIn(In):
                 "head": "grade",
                 "value": "mild",
             },
-            "oneOf": [{"required": ["value"]}, {"required": ["cannot_grade"]}],
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
+                for one, other in (("value", "cannot_grade"), ("cannot_grade", "value"))
+            ],
         },
     )
 
