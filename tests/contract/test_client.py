@@ -121,7 +121,7 @@ class Moody(BaseHTTPRequestHandler):
         refused = len(self.keys) <= self.busy
         body = b'{"error": {"code": "overloaded", "message": "no time", "request_id": "1"}}'
         if not refused:
-            body = b'{"id": "1", "name": "Ada", "age": null, "email": null, "phone": null, "medical_history": null}'
+            body = json.dumps(dict.fromkeys(FIELDS) | {"id": "1", "name": "Ada"}).encode()
         self.send_response(503 if refused else 201)
         if refused:
             self.send_header("retry-after", "0")
