@@ -116,6 +116,7 @@ _STATUS = {
     "model_failed": 502,
     "serving": 502,
     "model_away": 503,
+    "registry_away": 503,
     "overloaded": 503,
     "store": 503,
     "timeout": 504,
