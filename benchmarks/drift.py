@@ -145,9 +145,18 @@ def measured(
         shifted = files if shift is None else (png(shift(decode(data, STORED_LIMITS))) for data in files)
         return dataclasses.replace(collector.window(shifted), truth={head.name: truth})
 
-    def tried(part: str, name: str, whole: Window, pick: Pick, count: int = draws, **targets: float) -> Row:
-        return row(part, name, known, [whole.rows(pick(np.random.default_rng(i))[:SIZE]) for i in range(count)],
-                   settings, **targets)  # fmt: skip
+    def tried(
+        part: str,
+        name: str,
+        whole: Window,
+        pick: Pick,
+        count: int = draws,
+        *,
+        least: float | None = None,
+        most: float | None = None,
+    ) -> Row:
+        windows = [whole.rows(pick(np.random.default_rng(i))[:SIZE]) for i in range(count)]
+        return row(part, name, known, windows, settings, least=least, most=most)
 
     plain = window()
     yield tried("no shift", "test images", plain, anyone, most=1)
@@ -156,11 +165,11 @@ def measured(
     for sigma, target in ((2.0, 1.0), (1.0, None), (0.7, None), (0.5, None)):
         name = f"blur, sigma {sigma:g} px at a width of 224"
         shifted = window(lambda picture, sigma=sigma: blurred(picture, sigma))  # type: ignore[misc]
-        yield tried("shift", name, shifted, anyone, **_asked(draws if target else None))
+        yield tried("shift", name, shifted, anyone, least=draws if target else None)
     for change in (-1500, 1500, -1000, 1000, -500, 500):
         name = f"light of {NEUTRAL + change:.0f} K instead of {NEUTRAL:.0f} K"
         shifted = window(lambda picture, by=change: under_light(picture, NEUTRAL + by))  # type: ignore[misc]
-        yield tried("shift", name, shifted, anyone, **_asked(draws if abs(change) == 1500 else None))
+        yield tried("shift", name, shifted, anyone, least=draws if abs(change) == 1500 else None)
     for name, images in others(chosen.other, max(SIZE, draws)):
         yield tried("shift", f"another data set: {name}", collector.window(images), uniform(len(images)),
                     least=draws)  # fmt: skip
@@ -171,17 +180,13 @@ def measured(
         ("every second image left out of", share / (2 - share), None),
     ):
         text = f"{name} {head.classes[common]}: {share:.0%} to {left:.0%}"
-        yield tried("shift", text, plain, mixed(truth == common, left), **_asked(asked))
+        yield tried("shift", text, plain, mixed(truth == common, left), least=asked)
     yield tried("labels", "one right answer in six called wrong", mislabelled(plain, head.name), anyone)
     val = collector.window(dataset.image_path(path).read_bytes() for path in dataset.split("val")["path"])
     val_groups = dataset.split("val")["group"].astype(str)
     both = joined(plain, val)
     together_groups = np.unique([*test["group"].astype(str), *val_groups], return_inverse=True)[1]
     yield from false_alarms(known, arrays, both, together_groups, chosen.splits)
-
-
-def _asked(least: int | None) -> dict[str, float]:
-    return {} if least is None else {"least": least}
 
 
 def row(
@@ -343,7 +348,7 @@ def others(folders: list[Path], least: int) -> Iterator[tuple[str, list[bytes]]]
             yield "drawn skin lesions", read(Path(name))
         return
     for folder in folders:
-        yield folder.name, read(folder)
+        yield folder.parent.name if folder.name == "images" else folder.name, read(folder)
 
 
 def read(folder: Path) -> list[bytes]:

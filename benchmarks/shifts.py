@@ -31,7 +31,7 @@ def blurred(picture: Picture, sigma: float, *, at: int = 224) -> Picture:
 
 
 def under_light(picture: Picture, kelvin: float) -> Picture:
-    """The photograph in light of ``kelvin`` where it was :data:`NEUTRAL`, the camera's white balance as it was.
+    """The photograph in light of ``kelvin`` where it was :data:`NEUTRAL`, its white balance unchanged.
 
     Gains on the channels in linear light (von Kries); white keeps its luminance.
     """

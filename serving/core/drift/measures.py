@@ -156,7 +156,7 @@ def embedding(scores: Floats, groups: NDArray[np.intp], take: Callable[[Window],
         far = math.sqrt(max(0.0, moved - chance))
         # Two unit normals at this distance differ in so much of their mass.
         effect = math.erf(far / (2.0 * math.sqrt(2.0)))
-        text = f"The model sees other images than it knows: their centre has moved by {far:.2f} deviations"
+        text = f"The images' centre, as the model sees them, has moved by {far:.2f} deviations"
         return Told(0.0, far, effect, text)
 
     return Measure("embedding", "inputs", None, scores, groups, take, columns, tell)

@@ -27,7 +27,8 @@ def test_windows_without_a_shift_alarm_no_more_often_than_asked_for() -> None:
     for seed in range(10):
         one = reference(seed=seed)
         alarms += sum(judge(one, window(200, 100 * seed + i + 50), FAST).alarm for i in range(10))
-    assert alarms <= 3  # one is expected; more than three have a chance of 2 %
+    # One is expected, more than four have a chance of 1 in 300. 2,400 windows of 300 references gave 24.
+    assert alarms <= 4
 
 
 def test_a_window_without_a_shift_is_said_to_be_one(known: Reference) -> None:
@@ -40,7 +41,7 @@ def test_a_window_without_a_shift_is_said_to_be_one(known: Reference) -> None:
 @pytest.mark.parametrize(
     ("shift", "measure", "says"),
     [
-        ({"moved": 1.5}, "embedding", "The model sees other images than it knows"),
+        ({"moved": 1.5}, "embedding", "The images' centre, as the model sees them, has moved by"),
         ({"warmer": 25.0}, "colour", "The images are "),
         ({"warmer": -25.0}, "colour", "The images are "),
         ({"blurrier": 0.15}, "sharpness", "The photographs are less sharp: median sharpness 0.4"),
