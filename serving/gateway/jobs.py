@@ -73,7 +73,9 @@ class Jobs:
         self._store = gateway.store
         self._lease_s = gateway.settings.job_lease_s
         self._kinds: dict[str, _Kind] = {}
-        self._held: dict[tuple[str, str], int] = {}
+        #: Tenant, job and attempt of what runs here.
+        self._held: set[tuple[str, str, int]] = set()
+        self._looked: set[str] = set()
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._deadline = float("inf")
@@ -165,8 +167,9 @@ class Jobs:
         except RetidermError as error:
             _LOG.warning("the job %s waits: %s", job_id, error.code)
             return
+        held = (tenant, job_id, job.attempts)
         with self._guard:
-            self._held[tenant, job_id] = job.attempts
+            self._held.add(held)
         try:
             self._do(tenant, job)
         except Interrupted:
@@ -176,7 +179,7 @@ class Jobs:
             self._release(tenant, job, error.code if isinstance(error, RetidermError) else "internal")
         finally:
             with self._guard:
-                self._held.pop((tenant, job_id), None)
+                self._held.discard(held)
 
     def _do(self, tenant: str, job: Job) -> None:
         kind = self._kinds[job.kind]
@@ -237,21 +240,28 @@ class Jobs:
 
     def _renew(self) -> None:
         with self._guard:
-            held = dict(self._held)
-        for (tenant, job_id), attempt in held.items():
+            held = list(self._held)
+        for tenant, job_id, attempt in held:
             with contextlib.suppress(Conflict, NotFound), self._store.write(tenant, _ACTOR) as scope:
                 jobs.renew(scope, job_id, attempt, self._lease_s)
 
     def _look(self, first: str | None) -> None:
         """Queue what waits. At a start (``first``) all of it; later what must have lost its entry."""
         assert self._hand is not None
+        looked, failed = set(), self._hand.take_failed()
         for tenant in unscoped.all_tenants(self._store):
             with self._store.read(tenant.id, _ACTOR) as scope:
                 waiting = [job for job in jobs.waiting(scope) if job.kind in self._kinds]
             for job in waiting:
                 look = first or self._look_of(job, self._store.clock())
-                if look is not None:
-                    self._hand.put(f"{job.id}:{job.attempts}:{look}", job.kind, tenant.id, job.id)
+                if look is None:
+                    continue
+                name = f"{job.id}:{job.attempts}:{look}"
+                looked.add(name)
+                # The queue would take the name once anyway, but ask its database each time.
+                if name not in self._looked or name in failed:
+                    self._hand.put(name, job.kind, tenant.id, job.id)
+        self._looked = looked
 
     def _look_of(self, job: Job, now: dt.datetime) -> str | None:
         """The name of a look, the same in every gateway: one when the lease is over, then at twice the time,
@@ -269,6 +279,7 @@ class _Hand:
 
     def __init__(self, queue_: Queue) -> None:
         self._queue = queue_
+        self._failed: set[str] = set()
         self._items: queue.SimpleQueue[tuple[str, str, str, str] | None] = queue.SimpleQueue()
         # A daemon: it may hang on a database that is away, and nothing is lost with it.
         self._thread = threading.Thread(target=self._work, name="jobs-hand", daemon=True)
@@ -276,6 +287,11 @@ class _Hand:
 
     def put(self, name: str, kind: str, tenant: str, job_id: str) -> None:
         self._items.put((name, kind, tenant, job_id))
+
+    def take_failed(self) -> set[str]:
+        """The entries that could not be put since it was asked last."""
+        found, self._failed = self._failed, set()
+        return found
 
     def stop(self) -> None:
         self._items.put(None)
@@ -286,4 +302,5 @@ class _Hand:
             try:
                 self._queue.put(*item)
             except Exception as error:
+                self._failed.add(item[0])
                 _LOG.warning("the job %s waits for the next look: %s", item[3], type(error).__name__)
