@@ -11,7 +11,7 @@ from sqlalchemy import String, cast, func, select
 from data.errors import Conflict, RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Batch, Case, QueueEntry
+from serving.gateway.store.tables import Batch, Case, Label, QueueEntry
 from serving.gateway.store.types import new_id
 
 from . import images, predictions
@@ -133,9 +133,15 @@ def urgent(
     reason: str | None = None,
     batch_id: str | None = None,
     after: Place | None = None,
+    before: Place | None = None,
+    unread_by: str | None = None,
     limit: int = 100,
 ) -> list[QueueEntry]:
-    """Entries of a state, the most urgent first, the older of two alike; from the one after a place."""
+    """Entries of a state, the most urgent first, the older of two alike.
+
+    From the one ``after`` a place; or, the nearest first, from the one ``before`` it. ``unread_by`` leaves
+    out what that reader has labelled: where two are asked for, the first one's work is over.
+    """
     query = own(scope, QueueEntry).where(QueueEntry.state == check_text(state, "state"))
     if task is not None:
         query = query.where(QueueEntry.task == check_text(task, "task"))
@@ -144,22 +150,42 @@ def urgent(
         query = query.where(cast(QueueEntry.reasons, String).contains(f'"{check_text(reason, "reason")}"'))
     if batch_id is not None:
         query = query.where(QueueEntry.batch_id == batch(scope, batch_id).id)
+    if unread_by is not None:
+        own_label = select(Label.id).where(
+            Label.tenant_id == scope.tenant,
+            Label.image_id == QueueEntry.image_id,
+            Label.task == QueueEntry.task,
+            Label.reader == check_text(unread_by, "reader"),
+            Label.withdrawn_at.is_(None),
+        )
+        query = query.where(~own_label.exists())
     if after is not None:
         query = query.where(
             (QueueEntry.priority < after.priority)
             | ((QueueEntry.priority == after.priority) & (QueueEntry.number > after.number))
         )
-    query = query.order_by(QueueEntry.priority.desc(), QueueEntry.number, QueueEntry.id)
+    if before is not None:
+        query = query.where(
+            (QueueEntry.priority > before.priority)
+            | ((QueueEntry.priority == before.priority) & (QueueEntry.number < before.number))
+        )
+        query = query.order_by(QueueEntry.priority, QueueEntry.number.desc(), QueueEntry.id.desc())
+    else:
+        query = query.order_by(QueueEntry.priority.desc(), QueueEntry.number, QueueEntry.id)
     return list(scope.session.scalars(page(query, 0, limit)))
 
 
-def counts(scope: Scope, task: str | None = None) -> dict[str, dict[str, int]]:
-    """How many entries of each state, by task."""
+def counts(
+    scope: Scope, task: str | None = None, *, batch_id: str | None = None
+) -> dict[str, dict[str, int]]:
+    """How many entries of each state, by task; of a batch where one is named."""
     query = select(QueueEntry.task, QueueEntry.state, func.count()).where(
         QueueEntry.tenant_id == scope.tenant
     )
     if task is not None:
         query = query.where(QueueEntry.task == check_text(task, "task"))
+    if batch_id is not None:
+        query = query.where(QueueEntry.batch_id == batch(scope, batch_id).id)
     found: dict[str, dict[str, int]] = {}
     for name, state, count in scope.session.execute(query.group_by(QueueEntry.task, QueueEntry.state)):
         found.setdefault(name, {})[state] = count
@@ -234,9 +260,12 @@ def batch(scope: Scope, batch_id: str) -> Batch:
     return one(scope, Batch, batch_id, "Batch")
 
 
-def batches(scope: Scope, *, task: str | None = None, after: int = 0, limit: int = 100) -> list[Batch]:
-    """Batches in the order of their making."""
+def batches(
+    scope: Scope, *, task: str | None = None, after: int = 0, newest: bool = False, limit: int = 100
+) -> list[Batch]:
+    """Batches in the order of their making, or the newest first."""
     query = own(scope, Batch).where(Batch.number > after)
     if task is not None:
         query = query.where(Batch.task == check_text(task, "task"))
-    return list(scope.session.scalars(page(query.order_by(Batch.number, Batch.id), 0, limit)))
+    order = (Batch.number.desc(), Batch.id) if newest else (Batch.number, Batch.id)
+    return list(scope.session.scalars(page(query.order_by(*order), 0, limit)))

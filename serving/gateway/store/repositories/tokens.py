@@ -10,6 +10,9 @@ from serving.gateway.store.tables import Token
 
 from .parts import one, own, page
 
+#: How the name of a page's session begins; ``created_by`` says which token began it.
+SESSION = "session of "
+
 
 def add(
     scope: Scope,
@@ -72,12 +75,18 @@ def retire(scope: Scope, token_id: str, successor: str, overlap: dt.timedelta) -
 
 
 def revoke(scope: Scope, token_id: str) -> Token:
-    """End a token now. Again is no error."""
+    """End a token now, and the sessions that it began. Again is no error."""
     row = one(scope, Token, token_id, "Token", lock=True)
-    if row.revoked_at is None:
-        row.revoked_at = scope.now
-        scope.session.flush()
-        scope.audit("token.revoke", f"token:{row.id}")
+    begun = own(scope, Token).where(
+        Token.created_by == f"token:{row.id}",
+        Token.kind == "bearer",
+        Token.name.startswith(SESSION, autoescape=True),
+    )
+    for each in (row, *scope.session.scalars(begun.with_for_update())):
+        if each.revoked_at is None:
+            each.revoked_at = scope.now
+            scope.session.flush()
+            scope.audit("token.revoke", f"token:{each.id}")
     return row
 
 

@@ -75,14 +75,18 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @router.get("/review/api/batches", responses=refusals(422))
     @allow(Role.REVIEWER)
     async def list_batches(
-        who: Who, task: Annotated[Task | None, Query()] = None, after: After = None, limit: Limit = 50
+        who: Who,
+        task: Annotated[Task | None, Query()] = None,
+        newest: Annotated[bool, Query(description="The newest first, without `after`.")] = False,
+        after: After = None,
+        limit: Limit = 50,
     ) -> Page[Batch]:
-        """Every batch, oldest first."""
+        """Every batch, oldest first; or the newest of them."""
 
         def read() -> Page[Batch]:
             with gateway.store.read(who.tenant, who.actor) as scope:
-                rows = queue.batches(scope, task=task, after=start_of(after), limit=limit + 1)
-            return page_of(rows, limit, _shown, lambda row: row.number)
+                rows = queue.batches(scope, task=task, after=start_of(after), newest=newest, limit=limit + 1)
+            return page_of(rows[:limit] if newest else rows, limit, _shown, lambda row: row.number)
 
         return await gateway.run(read)
 

@@ -17,12 +17,14 @@ from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.reading import Said, by_reader, classes_of, labels_of, record, skip, undo
 from serving.gateway.routing import Who, allow
-from serving.gateway.store.repositories import features, images, patients, predictions, queue, scans
+from serving.gateway.store.repositories import cases, features, images, patients, predictions, queue, scans
+from serving.gateway.store.repositories.queue import Place
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Image, Label, QueueEntry
+from serving.gateway.store.tables import Image, Label, QueueEntry, Scan
 from serving.gateway.systems.review.queue import State, state_word
 from serving.gateway.systems.v1.common import Id, In, refusals
 
+_MOST_WORDS = 20
 _PIXELS = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -53,13 +55,22 @@ class Standing(BaseModel):
 
 
 class Earlier(BaseModel):
-    """An earlier scan of the same patient."""
+    """An earlier scan of the same patient. ``image`` is where its photograph is, null where it has none."""
 
     id: uuid.UUID
     at: dt.datetime
     status: str
     visit_type: str | None
     result: dict[str, Any] | None
+    image: str | None
+
+
+class Rejection(BaseModel):
+    """An app's user who said that the answer is wrong. The words are theirs."""
+
+    at: dt.datetime
+    reason: str | None
+    notes: str | None
 
 
 class Entry(BaseModel):
@@ -68,7 +79,9 @@ class Entry(BaseModel):
     id: uuid.UUID
     task: str
     state: State
+    place: str
     reasons: list[str]
+    rejections: list[Rejection]
     readers_needed: int
     readers_done: int
     image: str
@@ -136,6 +149,17 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return Response(data, media_type=image.media_type, headers=_SAFE)
 
     @router.get(
+        "/review/api/entries/{entry_id}/earlier/{scan_id}",
+        response_class=Response,
+        responses={200: {"content": _PIXELS}, **refusals(404)},
+    )
+    @allow(Role.REVIEWER)
+    async def get_earlier(who: Who, entry_id: Id, scan_id: Id) -> Response:
+        """The photograph of an earlier scan of the same patient."""
+        image, data = await gateway.run(_earlier_bytes, gateway, who, str(entry_id), str(scan_id))
+        return Response(data, media_type=image.media_type, headers=_SAFE)
+
+    @router.get(
         "/review/api/entries/{entry_id}/overlay",
         response_class=Response,
         responses={200: {"content": _PIXELS}, **refusals(404, 502)},
@@ -188,6 +212,16 @@ def _bytes(gateway: Gateway, who: Identity, entry_id: str) -> tuple[Image, bytes
     return image, gateway.blobs.get(who.tenant, image.sha256)
 
 
+def _earlier_bytes(gateway: Gateway, who: Identity, entry_id: str, scan_id: str) -> tuple[Image, bytes]:
+    with gateway.store.read(who.tenant, who.actor) as scope:
+        shown = images.get(scope, queue.get(scope, entry_id).image_id)
+        found = next((row for row in _scans_before(scope, shown) if row.id == scan_id), None)
+        if found is None or found.image_id is None:
+            raise NotFound("There is no such earlier scan of this patient.")
+        image = images.get(scope, found.image_id)
+    return image, gateway.blobs.get(who.tenant, image.sha256)
+
+
 def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
     image, said = images.get(scope, row.image_id), predictions.get(scope, row.prediction_id)
     standing = labels_of(scope, row)
@@ -200,7 +234,9 @@ def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
         id=uuid.UUID(row.id),
         task=row.task,
         state=state_word(row.state),
+        place=str(Place.of(row)),
         reasons=row.reasons,
+        rejections=_rejections(scope, row),
         readers_needed=row.readers_needed,
         readers_done=len(readers),
         image=f"/review/api/entries/{row.id}/image",
@@ -216,7 +252,7 @@ def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
         unusual=looks.features.unusual if looks is not None else None,
         model={"name": said.model_name, "version": said.model_version, "digest": said.bundle_digest},
         labels=[_standing(one) for one in seen],
-        earlier=_earlier(scope, image),
+        earlier=_earlier(scope, row, image),
     )
 
 
@@ -232,19 +268,30 @@ def _standing(row: Label) -> Standing:
     )
 
 
-def _earlier(scope: Scope, image: Image) -> list[Earlier]:
+def _earlier(scope: Scope, row: QueueEntry, image: Image) -> list[Earlier]:
+    where = f"/review/api/entries/{row.id}/earlier"
+    return [
+        Earlier(
+            id=uuid.UUID(scan.id),
+            at=scan.created_at,
+            status=scan.status,
+            visit_type=scan.visit_type,
+            result=scan.result,
+            image=f"{where}/{scan.id}" if scan.image_id is not None else None,
+        )
+        for scan in _scans_before(scope, image)
+    ]
+
+
+def _scans_before(scope: Scope, image: Image) -> list[Scan]:
     """The patient's scans before this image, newest first; their names stay where they are."""
     if image.patient_id is None:
         return []
     found = scans.history(scope, patient_id=patients.get(scope, image.patient_id).id, limit=20)
-    return [
-        Earlier(
-            id=uuid.UUID(row.id),
-            at=row.created_at,
-            status=row.status,
-            visit_type=row.visit_type,
-            result=row.result,
-        )
-        for row in found
-        if row.image_id != image.id and row.created_at <= image.created_at
-    ]
+    return [row for row in found if row.image_id != image.id and row.created_at <= image.created_at]
+
+
+def _rejections(scope: Scope, row: QueueEntry) -> list[Rejection]:
+    case = cases.by_ids(scope, [row.case_id]).get(row.case_id) if row.case_id is not None else None
+    said = cases.rejections(scope, case.key) if case is not None else []
+    return [Rejection(at=one.created_at, reason=one.reason, notes=one.notes) for one in said[-_MOST_WORDS:]]

@@ -21,6 +21,7 @@ from serving.gateway.store.tables import QueueEntry
 from serving.gateway.systems.v1.common import Limit, Task, refusals
 
 State = Literal["waiting", "adjudicate", "done", "skipped"]
+PlaceText = Annotated[str | None, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?_[0-9]{1,18}$")]
 _MOST_PAIRS = 1000
 
 
@@ -37,10 +38,13 @@ class Listed(BaseModel):
     readers_needed: int
     batch_id: uuid.UUID | None
     created_at: dt.datetime
+    place: str = Field(
+        description="Give it as `after` for what follows it, as `before` for what precedes it."
+    )
 
 
 class Queue(BaseModel):
-    """A page of the queue. ``counts`` are of all entries, by task and state."""
+    """A page of the queue. ``counts`` are of all entries, or of the batch's, by task and state."""
 
     items: list[Listed]
     next: str | None = Field(description="Give it as `after` for what follows; null on the last page.")
@@ -72,10 +76,13 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         state: Annotated[State, Query()] = "waiting",
         reason: Annotated[str | None, Query(pattern=f"^({'|'.join(WEIGHTS)})$")] = None,
         batch_id: Annotated[uuid.UUID | None, Query()] = None,
-        after: Annotated[str | None, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?_[0-9]{1,18}$")] = None,
+        unread: Annotated[bool, Query(description="Only what this reader has not labelled.")] = False,
+        after: PlaceText = None,
+        before: PlaceText = None,
         limit: Limit = 50,
     ) -> Queue:
-        """What waits, the most urgent first."""
+        """What waits, the most urgent first; before a place, the nearest first."""
+        batch = str(batch_id) if batch_id else None
 
         def read() -> Queue:
             with gateway.store.read(who.tenant, who.actor) as scope:
@@ -84,13 +91,16 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     task=task,
                     state=state,
                     reason=reason,
-                    batch_id=str(batch_id) if batch_id else None,
+                    batch_id=batch,
                     after=Place.read(after) if after else None,
+                    before=Place.read(before) if before else None,
+                    unread_by=who.subject if unread else None,
                     limit=limit + 1,
                 )
                 shown = rows[:limit]
-                following = str(Place.of(shown[-1])) if len(rows) > limit else None
-                return Queue(items=_listed(scope, shown), next=following, counts=queue.counts(scope))
+                following = str(Place.of(shown[-1])) if len(rows) > limit and before is None else None
+                counts = queue.counts(scope, batch_id=batch)
+                return Queue(items=_listed(scope, shown), next=following, counts=counts)
 
         return await gateway.run(read)
 
@@ -127,6 +137,7 @@ def _listed(scope: Scope, rows: list[QueueEntry]) -> list[Listed]:
                 readers_needed=row.readers_needed,
                 batch_id=uuid.UUID(row.batch_id) if row.batch_id else None,
                 created_at=row.created_at,
+                place=str(Place.of(row)),
             )
         )
     return shown

@@ -1,7 +1,8 @@
 """Signing in: a reviewer's token is changed for a short-lived one of the same subject, kept in a cookie.
 
 The cookie's token is a row like any other: it ends by itself, is revoked by signing out, and shows in
-``retiderm token list``. Scripts on the page can't read it, and other sites' pages don't send it.
+``retiderm token list``. It never outlives the token that began it, and is revoked with it. Scripts on the
+page can't read it, and other sites' pages don't send it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from data.errors import NotAllowed, TokenRefused
 from serving.gateway.access import Role
 from serving.gateway.access import create as make_token
 from serving.gateway.access.gate import Identity
-from serving.gateway.door import COOKIE
+from serving.gateway.door import COOKIE, PAGE
 from serving.gateway.gateway import Gateway
 from serving.gateway.routing import Who, allow, public
 from serving.gateway.store.repositories import tokens
@@ -47,10 +49,17 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     )
     @public
     async def sign_in(request: Request, given: SignIn) -> Response:
-        """Begin a session with a reviewer's or an admin's token."""
+        """Begin a session with a reviewer's or an admin's token. Only the page can: it sends its header."""
+        if PAGE not in request.headers:
+            # Another site's form could sign somebody in under a name that is not theirs.
+            raise NotAllowed("This request is not of the review page.", hint=f"Send the header {PAGE}.")
         address = request.client.host if request.client is not None else "unknown"
         gateway.limiter.count(f"sign-in/{address}")
-        who = await gateway.run(gateway.gate.open, given.token.strip())
+        try:
+            who = await gateway.run(gateway.gate.open, given.token.strip())
+        except TokenRefused:
+            gateway.limiter.count_refused(address)
+            raise
         who.require(Role.REVIEWER)
         text, expires = await gateway.run(_issue, gateway, who)
         shown = Session(reader=who.subject, role=str(who.role), expires_at=expires)
@@ -91,10 +100,18 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 def _issue(gateway: Gateway, who: Identity) -> tuple[str, dt.datetime | None]:
     with gateway.store.write(who.tenant, who.actor) as scope:
+        lives = _LIVES
+        if who.actor.startswith("token:"):
+            until = tokens.get(scope, who.actor.removeprefix("token:")).expires_at
+            lives = min(lives, until - scope.now) if until is not None else lives
         issued = make_token(
-            scope, role=who.role, name=f"session of {who.subject}"[:200], kind="bearer", subject=who.subject,
-            lives=_LIVES,
-        )  # fmt: skip
+            scope,
+            role=who.role,
+            name=f"{tokens.SESSION}{who.subject}"[:200],
+            kind="bearer",
+            subject=who.subject,
+            lives=lives,
+        )
         return issued.text, issued.row.expires_at
 
 
