@@ -6,7 +6,7 @@ Ids are UUIDs, moments RFC 3339 in UTC, lists are pages (``?after=&limit=``), er
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from serving.gateway.errors import own_shape
 from serving.gateway.gateway import Gateway
@@ -22,6 +22,7 @@ from serving.gateway.systems.v1 import (
     patients,
     predictions,
 )
+from serving.gateway.systems.v1.common import said_once
 
 __all__ = ["SYSTEM"]
 
@@ -29,7 +30,7 @@ _NOUNS = (models, images, predictions, patients, cases, labels, erasures, audit,
 
 
 def _build(gateway: Gateway) -> APIRouter:
-    router = new_router(gateway, SYSTEM)
+    router = new_router(gateway, SYSTEM, dependencies=[Depends(said_once)])
     for noun in _NOUNS:
         noun.add_routes(router, gateway)
     return router

@@ -16,7 +16,6 @@ from serving.gateway.store.repositories import audit
 from serving.gateway.store.repositories.audit import Head
 from serving.gateway.store.tables import AuditEntry as Row
 from serving.gateway.systems.v1.common import After, Limit, Page, page_of, start_of
-from serving.gateway.systems.v1.images import invalid
 
 _Name = Annotated[str | None, Query(max_length=200)]
 
@@ -68,20 +67,24 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @allow(Role.ADMIN)
     async def verify(
         who: Who,
-        seq: Annotated[
-            int | None, Query(ge=1, lt=2**63, description="An entry that was kept elsewhere: its number.")
+        kept: Annotated[
+            str | None,
+            Query(
+                pattern="^[1-9][0-9]{0,17}:[0-9a-f]{64}$",
+                description="`<seq>:<hash>` of an earlier answer, kept elsewhere: it must be on this chain.",
+            ),
         ] = None,
-        hash: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="And its hash.")] = None,
     ) -> Verified:
         """Go over the whole log. A tail that was cut off shows only against a hash that was kept."""
-        if (seq is None) != (hash is None):
-            raise invalid("seq", "seq and hash come together", place="query")
-        kept = {"the place that was asked for": Head(seq, hash)} if seq is not None and hash else {}
+        places = {}
+        if kept is not None:
+            seq, _, hash_ = kept.partition(":")
+            places["the place that was asked for"] = Head(int(seq), hash_)
 
         def read() -> Verified:
             with gateway.store.read(who.tenant, who.actor) as scope:
                 head = audit.head(scope)
-                problems = audit.verify(scope, kept)
+                problems = audit.verify(scope, places)
             return Verified(sound=not problems, seq=head.seq, hash=head.hash, problems=problems)
 
         return await gateway.run(read)

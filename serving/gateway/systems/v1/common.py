@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Path, Query
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
 from data.errors import NotAllowed
 from serving.gateway.access import Role
@@ -44,6 +47,36 @@ class In(BaseModel):
     """What a client sends: a field that there isn't is an error, and not passed over."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+async def said_once(request: Request) -> None:
+    """Refuse a query that says one thing twice: nobody could tell which was meant.
+
+    Raises:
+        RequestValidationError: naming it.
+    """
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if count > 1:
+            said = {"type": "value_error", "loc": ("query", name), "msg": f"Said {count} times"}
+            raise RequestValidationError([said])
+
+
+def no_text(value: Any) -> Any:
+    """A JSON's number is a number: a text that looks like one is refused, though pydantic would take it."""
+    if isinstance(value, str | bool):
+        raise ValueError("say a number, not a text")
+    return value
+
+
+def one_of(*names: str) -> Any:
+    """``oneOf`` of a JSON schema: one of these text fields is said, the others are not, or are null."""
+    return [
+        {
+            "required": [said],
+            "properties": {name: {"type": "string" if name == said else "null"} for name in names},
+        }
+        for said in names
+    ]
 
 
 class Page(BaseModel, Generic[T]):

@@ -25,6 +25,7 @@ from serving.gateway.systems.v1.common import (
     Limit,
     Page,
     Short,
+    one_of,
     refusals,
     start_of,
 )
@@ -42,12 +43,11 @@ class ErasureIn(In):
         extra="forbid",
         json_schema_extra={
             "example": {"patient_id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e", "reason": "asked by letter"},
-            # Exactly one of them.
-            "oneOf": [{"required": [name]} for name in _ONE],
+            "oneOf": one_of(*_ONE),
         },
     )
 
-    patient_id: uuid.UUID | None = Field(None, json_schema_extra={"type": "string"})
+    patient_id: uuid.UUID | None = None
     user: Short | None = None
     case: Short | None = None
     reason: str = Field(min_length=1, max_length=500, pattern=r"\S")

@@ -97,7 +97,7 @@ def one_id(name: str, *said: str | uuid.UUID | None) -> str | None:
     """
     found: set[str] = set()
     for text in said:
-        if text is None or text == "":
+        if text is None:
             continue
         try:
             found.add(str(_ID.validate_python(text)))
@@ -108,9 +108,9 @@ def one_id(name: str, *said: str | uuid.UUID | None) -> str | None:
     return next(iter(found), None)
 
 
-def invalid(name: str, message: str, *, place: str = "body") -> RequestValidationError:
+def invalid(name: str, message: str) -> RequestValidationError:
     """A field that isn't of its form."""
-    return RequestValidationError([{"type": "value_error", "loc": (place, name), "msg": message}])
+    return RequestValidationError([{"type": "value_error", "loc": ("body", name), "msg": message}])
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:

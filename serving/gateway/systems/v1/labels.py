@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
-from data.errors import NotAllowed
+from data.errors import Conflict, NotAllowed
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
 from serving.gateway.once import Once
@@ -29,11 +29,11 @@ from serving.gateway.systems.v1.common import (
     Short,
     Task,
     made,
+    one_of,
     page_of,
     refusals,
     start_of,
 )
-from serving.gateway.systems.v1.images import invalid
 
 _Word = Annotated[str | None, Query(max_length=200)]
 
@@ -50,10 +50,7 @@ class LabelIn(In):
                 "head": "grade",
                 "value": "mild",
             },
-            "oneOf": [
-                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
-                for one, other in (("value", "cannot_grade"), ("cannot_grade", "value"))
-            ],
+            "oneOf": one_of("value", "cannot_grade"),
         },
     )
 
@@ -182,15 +179,19 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 
 async def _check(gateway: Gateway, given: LabelIn) -> None:
-    """Refuse a head or class that the model of the task doesn't have; a task without a model takes any."""
+    """Refuse a head or class that the model of the task doesn't have; a task without a model takes any.
+
+    Raises:
+        Conflict: what is served has others.
+    """
     said = await gateway.models.describe(given.task)
     classes = said.get("classes") if said is not None else None
     if not isinstance(classes, dict) or not classes:
         return
     if given.head not in classes:
-        raise invalid("head", f"{given.task} has the heads {', '.join(classes)}")
+        raise Conflict(f"{given.task} has the heads {', '.join(classes)}, not {given.head}.")
     if given.value is not None and given.value not in classes[given.head]:
-        raise invalid("value", f"{given.head} has the classes {', '.join(classes[given.head])}")
+        raise Conflict(f"{given.head} has the classes {', '.join(classes[given.head])}, not {given.value}.")
 
 
 def _shown(row: Any) -> Label:

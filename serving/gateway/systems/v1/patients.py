@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from serving.gateway.access import Role
@@ -27,6 +28,7 @@ from serving.gateway.systems.v1.common import (
     Limit,
     Page,
     made,
+    no_text,
     page_of,
     refusals,
     start_of,
@@ -42,7 +44,7 @@ class PatientIn(In):
     )
 
     name: str = Field(min_length=1, max_length=500, pattern=r"\S")
-    age: int | None = Field(None, ge=0, le=150)
+    age: Annotated[int | None, BeforeValidator(no_text)] = Field(None, ge=0, le=150)
     email: str | None = Field(None, max_length=320)
     phone: str | None = Field(None, max_length=64)
     medical_history: str | None = Field(None, max_length=100_000)

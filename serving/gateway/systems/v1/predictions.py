@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -20,12 +20,14 @@ from serving.gateway.access.gate import Identity
 from serving.gateway.blobs.base import Kept
 from serving.gateway.errors import NotServed
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop.challenge import Kept as Compared
+from serving.gateway.loop.keep import keep_answer
 from serving.gateway.models import Answer as Said
 from serving.gateway.once import Once
 from serving.gateway.openapi import KEYED, MODEL, ONCE
 from serving.gateway.pictures import add_picture, checked, keep_picture, url_of
 from serving.gateway.routing import Who, allow
-from serving.gateway.store.repositories import images, patients, predictions
+from serving.gateway.store.repositories import cases, images, patients, predictions
 from serving.gateway.store.repositories.idempotency import Answer
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Image as ImageRow
@@ -57,7 +59,11 @@ _PROPERTIES = {
 _BODY = upload_body("The image: JPEG, PNG, BMP, WebP, TIFF or GIF.", fields=_PROPERTIES)
 _KEPT = {
     "type": "object",
-    "properties": {**_PROPERTIES, "image_id": {"type": "string", "format": "uuid"}},
+    "properties": {
+        **_PROPERTIES,
+        "image_id": {"type": "string", "format": "uuid"},
+        "patient_id": {"anyOf": [_PROPERTIES["patient_id"], {"type": "null"}]},
+    },
     "required": ["task", "image_id"],
     "additionalProperties": False,
     "example": {"task": "dr_grading", "image_id": "7d5b1f9e-4a6f-4d8e-9a55-0f6f2b1c3d4e", "explain": True},
@@ -134,7 +140,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
         def read() -> Trace:
             with gateway.store.read(who.tenant, who.actor) as scope:
-                row = predictions.get(scope, str(prediction_id))
+                row = _given(scope, str(prediction_id))
                 seen_image(scope, who, row.image_id)
                 return Trace.model_validate(predictions.trace(scope, row.id))
 
@@ -153,7 +159,8 @@ async def read_asked(request: Request, query: dict[str, Any]) -> Asked:
     data: bytes | None = None
     try:
         if kind == "application/json":
-            given = PredictionIn.model_validate_json(await request.body())
+            # Strictly: a JSON has types of its own, unlike a form or a query.
+            given = PredictionIn.model_validate_json(await request.body(), strict=True)
             asked = PredictionIn.model_validate({**query, **given.model_dump(exclude_unset=True)})
         else:
             sent = await read_upload(request)
@@ -188,23 +195,34 @@ async def _answer(gateway: Gateway, who: Identity, asked: Asked, known: Known, o
         assert known.image is not None
         data = await gateway.run(gateway.blobs.get, who.tenant, known.image.sha256)
     try:
-        said = await gateway.models.ask(asked.task, data, explain="overlay" if asked.explain else "")
+        whose = known.patient_id or (known.image.patient_id if known.image is not None else None)
+        said = await gateway.challengers.ask(
+            asked.task,
+            data,
+            key=whose or sha256_bytes(data),
+            explain="overlay" if asked.explain else "",
+        )
     except NotServed as error:
         raise NotFound(error.message, hint="GET /v1/models lists what is served.") from error
     kept, overlay = await asyncio.gather(_keep(gateway, who, picture), _keep_overlay(gateway, who, said))
 
-    def write() -> Answer:
+    def write() -> tuple[Answer, Compared | None]:
         with gateway.store.write(who.tenant, who.actor) as scope:
             if (earlier := once.claim(scope)) is not None:
-                return earlier
-            row = _add(scope, who, asked, known, kept, overlay, said)
-            return once.answer(scope, 201, {"id": row.id}, about=about("image", row.image_id))
+                return earlier, None
+            row = _add(scope, gateway, who, asked, known, kept, overlay, said)
+            answer = once.answer(scope, 201, {"id": row.id}, about=about("image", row.image_id))
+            return answer, Compared(who.tenant, row.task, row.image_id, row.id, said)
 
-    return await gateway.run(write)
+    answer, to_compare = await gateway.run(write)
+    if to_compare is not None:
+        gateway.challengers.shadow(to_compare, data)
+    return answer
 
 
 def _add(
     scope: Scope,
+    gateway: Gateway,
     who: Identity,
     asked: Asked,
     known: Known,
@@ -222,20 +240,14 @@ def _add(
         whose = {"system": image.system, "owner": image.owner}
         if known.patient_id is not None:
             image = images.belong(scope, image.id, known.patient_id)
-    document = said.document
     if overlay is not None:
         picture = add_picture(
             scope, *overlay, **whose, kind="overlay", derived_from=image.id, patient_id=image.patient_id
         )
-        document = {**document, _OVERLAY: picture.id}
-    return predictions.add(
-        scope,
-        said.origin,
-        image_id=image.id,
-        verdict=said.reply.verdict,
-        reasons=said.reply.reasons,
-        answer=document,
-        uncertain=any(head.uncertain for head in said.reply.heads.values()),
+        said = replace(said, document={**said.document, _OVERLAY: picture.id})
+    case = cases.find(scope, image.case_key) if image.case_key is not None else None
+    return keep_answer(
+        scope, gateway.policy, said, image_id=image.id, case_id=case.id if case is not None else None
     )
 
 
@@ -247,9 +259,17 @@ async def _keep_overlay(gateway: Gateway, who: Identity, said: Said) -> tuple[Ke
     return await _keep(gateway, who, await checked(gateway, said.overlay) if said.overlay else None)
 
 
+def _given(scope: Scope, prediction_id: str) -> Row:
+    """A prediction that somebody was given: a challenger's in the shadow is shown to nobody."""
+    row = predictions.get(scope, prediction_id)
+    if not row.returned:
+        raise NotFound("Prediction not found")
+    return row
+
+
 def _one(gateway: Gateway, who: Identity, prediction_id: str) -> Prediction:
     with gateway.store.read(who.tenant, who.actor) as scope:
-        row = predictions.get(scope, prediction_id)
+        row = _given(scope, prediction_id)
         image = seen_image(scope, who, row.image_id)
         drawn = row.answer.get(_OVERLAY)
         overlay = images.get(scope, drawn) if drawn is not None else None
