@@ -66,4 +66,5 @@ def test_every_answer_is_as_the_document_says(models: Servers, tmp_path: Path, d
             timeout=900,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-15_000:]
+        log = (live.folder / "gateway.log").read_text()
+        assert done.returncode == 0, done.stdout[-15_000:] + log[log.find("an error that nobody") :][:5000]
