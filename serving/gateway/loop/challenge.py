@@ -27,6 +27,8 @@ _LOG = logging.getLogger("retiderm.gateway")
 _FRESH_S = 5.0
 _AT_ONCE = 4
 _MOST_WAITING = 64
+#: Clients may name tasks that there aren't.
+_MOST_KNOWN = 200
 _ACTOR = "shadow"
 
 CHALLENGES = Counter("retiderm_gateway_challenges", "Questions to challengers", ["task", "mode", "outcome"])
@@ -52,15 +54,27 @@ class Challengers:
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
 
-    async def ask(self, task: str, image: bytes, *, key: str, explain: str = "") -> Answer:
+    async def ask(
+        self,
+        task: str,
+        image: bytes,
+        *,
+        key: str,
+        explain: str = "",
+        usable: Callable[[Answer], object] | None = None,
+    ) -> Answer:
         """The answer that a client gets: the champion's, or for a share of the keys the challenger's.
 
         ``key`` names the patient or the image: one patient is always answered by the same of the two.
+        ``usable`` raises a ``ServingError`` where a client could not be given an answer; of a challenger's
+        the champion is asked then.
         """
         mode, share = await self._mode(task)
         if mode == SHARE and _place(task, key) < share:
             try:
                 answer = await self._models().ask(challenger_name(task), image, explain=explain)
+                if usable is not None:
+                    usable(answer)
             except ImageError:
                 raise
             except ServingError as error:
@@ -92,6 +106,8 @@ class Challengers:
         known = self._known.get(task)
         if known is not None and now - known[0] < _FRESH_S:
             return known[1], known[2]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
         # Before the answer, so that of many questions at once only the first asks.
         self._known[task] = (now, *(known[1:] if known else ("", 0.0)))
         said = await self._models().describe(challenger_name(task)) or {}

@@ -9,13 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from data.errors import NotAllowed, NotAnImage
+from data.files import sha256_bytes
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop.challenge import Kept
+from serving.gateway.loop.keep import keep_answer
 from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
 from serving.gateway.pictures import add_picture, checked, keep_picture
 from serving.gateway.routing import Who, allow, public
-from serving.gateway.store.repositories import predictions
 from serving.gateway.store.repositories.idempotency import Answer as Earlier
 from serving.gateway.store.types import about
 from serving.gateway.systems.s1.document import Health, Profile, health_of, profile_of
@@ -92,26 +94,24 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 
 async def _analyze(gateway: Gateway, picture: Picture, request: Request, who: Who) -> Earlier:
-    found = await gateway.models.ask(TASK, picture.data)
+    sha256 = sha256_bytes(picture.data)
+    # A challenger that runs on what S1 doesn't answers in the shadow only.
+    found = await gateway.challengers.ask(TASK, picture.data, key=sha256, usable=profile_of)
     document = profile_of(found)
     kept = await keep_picture(gateway, who.tenant, picture)
     hours = gateway.settings.idempotency_hours
     once = Once.of(request, who, {"sha256": kept.sha256}, hours=hours)
 
-    def write() -> Earlier:
+    def write() -> tuple[Earlier, Kept | None]:
         with gateway.store.write(who.tenant, who.actor) as scope:
             if (earlier := once.claim(scope)) is not None:
-                return earlier
+                return earlier, None
             image = add_picture(scope, kept, picture, system="s1", owner=who.subject)
-            predictions.add(
-                scope,
-                found.origin,
-                image_id=image.id,
-                verdict=found.reply.verdict,
-                reasons=found.reply.reasons,
-                answer=found.document,
-                uncertain=any(head.uncertain for head in found.reply.heads.values()),
-            )
-            return once.answer(scope, 200, document, about=about("image", image.id))
+            row = keep_answer(scope, gateway.policy, found, image_id=image.id)
+            said = once.answer(scope, 200, document, about=about("image", image.id))
+            return said, Kept(who.tenant, TASK, image.id, row.id, found)
 
-    return await gateway.run(write)
+    answer, to_compare = await gateway.run(write)
+    if to_compare is not None:
+        gateway.challengers.shadow(to_compare, picture.data)
+    return answer

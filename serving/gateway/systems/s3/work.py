@@ -7,6 +7,7 @@ away is waited for, for ``GATEWAY_SCAN_WAIT_S``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from data.errors import ImageError, NotFound, Overloaded, RetidermError, StoreError
 from serving.gateway.errors import ModelAway, ModelFailed, NotServed
-from serving.gateway.jobs import Superseded
+from serving.gateway.jobs import Interrupted, Superseded
+from serving.gateway.loop.challenge import Kept
+from serving.gateway.loop.keep import keep_answer
 from serving.gateway.models import Answer
-from serving.gateway.store.repositories import images, predictions, scans
+from serving.gateway.store.repositories import images, scans
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Image, Job
 from serving.scan import ACNE, CONDITION, FaceScan, ScanFailure, conclude, encode_face, see_face
@@ -52,6 +55,7 @@ class FaceScans:
         image = self._image(tenant, job)
         limit = time.monotonic() + self._gateway.settings.scan_wait_s
         answers: Sequence[Answer | None] = ()
+        face = b""
         found: FaceScan | ScanFailure
         try:
             data = self._fetch(tenant, image.sha256, limit)
@@ -59,11 +63,15 @@ class FaceScans:
             if isinstance(seen, ScanFailure):
                 found = seen
             else:
-                answers = self._ask(encode_face(seen.pixels), limit)
+                face = encode_face(seen.pixels)
+                answers = self._ask(face, image.owner, limit)
                 found = conclude(seen, *(None if answer is None else answer.reply for answer in answers))
         except (ModelAway, ModelFailed, ImageError, NotFound) as error:
             found = ScanFailure(_code(error), f"{error.message} {_AGAIN}")
-        self._end(tenant, job, found, [answer for answer in answers if answer is not None])
+        kept = self._end(tenant, job, found, [answer for answer in answers if answer is not None])
+        # The scan has ended: a gateway that stops now needs no shadows.
+        with contextlib.suppress(Interrupted):
+            self._gateway.jobs.on_loop(self._shadow(kept, face))
 
     def give_up(self, tenant: str, job: Job, code: str) -> None:
         """End a scan whose analysis comes to nothing."""
@@ -85,7 +93,7 @@ class FaceScans:
         except StoreError as error:
             raise ModelAway("The image store is away.") from error
 
-    def _ask(self, face: bytes, limit: float) -> tuple[Answer | None, ...]:
+    def _ask(self, face: bytes, person: str, limit: float) -> tuple[Answer | None, ...]:
         """Both models' answers, in order; None where there is no such model."""
         got: dict[str, Answer] = {}
         tries = 0
@@ -94,7 +102,7 @@ class FaceScans:
             nonlocal tries
             tries += 1
             left = [task for task in _TASKS if task not in got]
-            said = self._gateway.jobs.on_loop(self._gather(left, face))
+            said = self._gateway.jobs.on_loop(self._gather(left, face, person))
             failed = []
             for task, answer in zip(left, said, strict=True):
                 if isinstance(answer, Answer):
@@ -109,9 +117,14 @@ class FaceScans:
 
         return self._patiently(ask, (ModelAway, ModelFailed, Overloaded), limit)
 
-    async def _gather(self, tasks: Sequence[str], face: bytes) -> list[Answer | BaseException]:
-        models = self._gateway.models
-        return await asyncio.gather(*(models.ask(task, face) for task in tasks), return_exceptions=True)
+    async def _gather(self, tasks: Sequence[str], face: bytes, person: str) -> list[Answer | BaseException]:
+        ask = self._gateway.challengers.ask
+        asked = (ask(task, face, key=person) for task in tasks)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _shadow(self, kept: Sequence[Kept], face: bytes) -> None:
+        for each in kept:
+            self._gateway.challengers.shadow(each, face)
 
     def _patiently(self, work: Callable[[], _T], away: tuple[type[RetidermError], ...], limit: float) -> _T:
         """Try again, after longer and longer pauses, until ``limit``. The last error is raised."""
@@ -126,28 +139,28 @@ class FaceScans:
                 self._gateway.jobs.pause(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _end(self, tenant: str, job: Job, found: FaceScan | ScanFailure, answers: Sequence[Answer]) -> None:
+    def _end(
+        self, tenant: str, job: Job, found: FaceScan | ScanFailure, answers: Sequence[Answer]
+    ) -> list[Kept]:
         """Write down what it came to, with what the models said, where the job is still ours."""
-        gateway = self._gateway
+        gateway, kept = self._gateway, []
         with gateway.store.write(tenant, _ACTOR) as scope:
             gateway.jobs.still_ours(scope, job)
             image = _still_asked(scope, job)
             scan_id = str(job.payload["scan_id"])
             for answer in answers:
-                predictions.add(
-                    scope,
-                    answer.origin,
-                    image_id=image.id,
-                    scan_id=scan_id,
-                    verdict=answer.reply.verdict,
-                    reasons=answer.reply.reasons,
-                    answer=answer.document,
-                    uncertain=any(head.uncertain for head in answer.reply.heads.values()),
+                # Of a scan that failed nobody is told what a model saw, only that it would not look.
+                given = isinstance(found, FaceScan) or answer.reply.verdict != "gradable"
+                row = keep_answer(
+                    scope, gateway.policy, answer, image_id=image.id, scan_id=scan_id, returned=given
                 )
+                if given:
+                    kept.append(Kept(tenant, row.task, image.id, row.id, answer))
             if isinstance(found, ScanFailure):
                 scans.fail(scope, scan_id, found.code, found.message, found.reasons)
             else:
                 scans.complete(scope, scan_id, found.to_dict(scan_id, scope.now))
+        return kept
 
 
 def _still_asked(scope: Scope, job: Job) -> Image:
