@@ -16,6 +16,7 @@ from serving.gateway.blobs import BlobStore
 from serving.gateway.jobs import Jobs
 from serving.gateway.loop.challenge import Challengers
 from serving.gateway.loop.drift import Watch
+from serving.gateway.loop.patrol import Patrol
 from serving.gateway.loop.policy import QueuePolicy
 from serving.gateway.loop.registry import RegistryCommand
 from serving.gateway.models import Models
@@ -63,6 +64,7 @@ class Gateway:
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.challengers = Challengers(lambda: self.models, self.store, self.policy)
         self.watch = Watch(self.store, settings.serving_root)
+        self.patrol = Patrol(self.watch, self._tenants, settings.drift_minutes)
         self.registry = RegistryCommand(settings.registry_command)
         self.jobs = Jobs(self)
         self.parts: dict[str, Part] = {}
@@ -89,9 +91,11 @@ class Gateway:
                 _LOG.info("the erasure %s goes on: finished %s", report.erasure_id, report.finished)
         for part in self.parts.values():
             await part.start()
+        self.patrol.start(self.run)
 
     async def stop(self) -> None:
         """Let work end, then close everything."""
+        await self.patrol.stop()
         await self.jobs.stop()
         await self.challengers.stop()
         for part in reversed(self.parts.values()):
@@ -100,6 +104,9 @@ class Gateway:
             await self._models.close()
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self.store.close()
+
+    def _tenants(self) -> list[str]:
+        return [tenant.id for tenant in unscoped.all_tenants(self.store)]
 
 
 def check_exposure(gateway: Gateway) -> str | None:

@@ -117,6 +117,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} is {value!r}.", hint="It is a number above 0; leave it out.")
+        if not (math.isfinite(self.drift_minutes) and self.drift_minutes >= 0):
+            raise UsageError("drift_minutes is a number of at least 0; 0 for never.")
         unknown = {*self.systems, *self.open_access} - set(SYSTEMS)
         if unknown:
             raise UsageError(

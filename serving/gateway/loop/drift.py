@@ -11,7 +11,7 @@ from data.errors import NotFound, RetidermError
 from data.paths import home
 from serving.core.bundle import Bundle
 from serving.core.drift import DriftReport, Reference, Window, WindowInfo, judge
-from serving.core.pointer import read_pointer
+from serving.core.pointer import list_pointers, read_pointer
 from serving.gateway.loop.reading import verdict_of
 from serving.gateway.store.engine import Store
 from serving.gateway.store.repositories import features, labels
@@ -57,13 +57,33 @@ class Watch:
         )
         return _window(seen, bundle, standing), info
 
+    def tasks(self) -> dict[str, str]:
+        """Every task that is promoted, with its version.
+
+        Raises:
+            IntegrityError: a pointer is damaged.
+        """
+        return {task: found.version for task, found in list_pointers(self._place).items()}
+
+    def answered(self, tenant: str, task: str) -> bool:
+        """Whether there is anything to judge: an answer of the version that is promoted."""
+        pointer = read_pointer(self._place, task)
+        with self._store.read(tenant, "drift") as scope:
+            return pointer is not None and bool(
+                features.recent(scope, task, bundle_digest=pointer.digest, limit=1)
+            )
+
+    @property
+    def _place(self) -> Path:
+        return self._root or home().serving
+
     def bundle(self, task: str) -> Bundle:
         """What is promoted for a task.
 
         Raises:
             NotFound: nothing, or it can't be read here.
         """
-        root = self._root or home().serving
+        root = self._place
         try:
             pointer = read_pointer(root, task)
             if pointer is None:
@@ -98,7 +118,11 @@ def _window(seen: list[Seen], bundle: Bundle, standing: dict[str, list[Label]]) 
     looks = [one.features for one in seen]
     width = next((len(one.embedding) for one in looks if one.embedding is not None), 0)
     probabilities, truth = {}, {}
-    for head in bundle.card.heads:
+    score = None
+    if bundle.card.kind == "anomaly":
+        told = [one.prediction.answer.get("anomaly", {}).get("score") for one in seen]
+        score = np.array([nan if value is None else value for value in told], np.float64)
+    for head in bundle.card.heads if score is None else ():
         values = np.full((count, len(head.classes)), nan)
         places = np.full(count, -1)
         for at, one in enumerate(seen):
@@ -106,9 +130,9 @@ def _window(seen: list[Seen], bundle: Bundle, standing: dict[str, list[Label]]) 
             if said is not None:
                 values[at] = [said["probabilities"][name] for name in head.classes]
             # Only images that were drawn by chance tell how good the model is on all of them.
-            told = {row.head: row.value for row in verdict_of(standing.get(one.prediction.image_id, []))}
-            if told.get(head.name) in head.classes and one.audited:
-                places[at] = head.classes.index(str(told[head.name]))
+            said_by = {row.head: row.value for row in verdict_of(standing.get(one.prediction.image_id, []))}
+            if said_by.get(head.name) in head.classes and one.audited:
+                places[at] = head.classes.index(str(said_by[head.name]))
         probabilities[head.name] = values
         truth[head.name] = places
     return Window(
@@ -125,6 +149,7 @@ def _window(seen: list[Seen], bundle: Bundle, standing: dict[str, list[Label]]) 
         if width
         else None,
         probabilities=probabilities,
+        score=score,
         truth=truth,
     )
 
