@@ -55,17 +55,21 @@ class Measure:
         own = self.columns(self.values)
         # What was never seen in n images may still be as common as 3 in n ("rule of three").
         rare = min(0.25, 3.0 / len(own))
-        weights = 1.0 / (own.shape[1] * np.maximum(own.var(axis=0), rare * (1.0 - rare)))
+        spread = self._might(own).var(axis=0)
+        weights = 1.0 / (own.shape[1] * np.maximum(spread, rare * (1.0 - rare)))
         object.__setattr__(self, "own", own)
         object.__setattr__(self, "weights", weights)
 
     def null(self, images: int, draws: int, seed: int) -> Null:
         """What chance does to the statistic in windows of ``images``."""
-        columns, groups = self.own, self.groups
-        if self.unseen is not None:
-            columns = np.concatenate([columns, self.unseen])
-            groups = np.concatenate([groups, groups.max() + 1 + np.arange(len(self.unseen))])
+        columns = self._might(self.own)
+        added = self.groups.max() + 1 + np.arange(len(columns) - len(self.own))
+        groups = np.concatenate([self.groups, added])
         return draw(columns, self.weights, groups, images, draws, seed)
+
+    def _might(self, own: Floats) -> Floats:
+        """The reference's columns, and those that it might as well have held."""
+        return own if self.unseen is None else np.concatenate([own, self.unseen])
 
     def of(self, window: Window) -> Floats | None:
         """The window's values without the rows that have none; None where nobody collected them."""
@@ -220,7 +224,7 @@ def class_mix(
         )
         return Told(float(before[most]), float(now[most]), float(np.abs(moved).sum() / 2), text)
 
-    unseen = np.eye(len(head.classes)) if labels_only else None
+    unseen = np.eye(len(head.classes))
     return Measure("class_mix", "outputs", head.name, probabilities, groups, take, columns, tell, unseen)
 
 
