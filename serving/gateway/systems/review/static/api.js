@@ -1,5 +1,7 @@
 // The gateway's routes. Every error has the server's words; a session that ended is told apart.
 
+const PATIENCE_MS = 60_000;
+
 export class Refused extends Error {
   constructor(status, code, message, hint) {
     super(message);
@@ -11,9 +13,13 @@ export class Refused extends Error {
   get ended() {
     return this.status === 401;
   }
+
+  get words() {
+    return this.hint ? `${this.message} ${this.hint}` : this.message;
+  }
 }
 
-export async function call(method, path, body) {
+async function ask(method, path, body) {
   let response;
   try {
     response = await fetch(path, {
@@ -21,21 +27,31 @@ export async function call(method, path, body) {
       credentials: "same-origin",
       headers: { "x-retiderm-page": "1", ...(body === undefined ? {} : { "content-type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(PATIENCE_MS),
     });
   } catch {
-    throw new Refused(0, "unreachable", "The gateway can't be reached. Nothing was lost; try again.");
+    throw new Refused(0, "unreachable", "The gateway can't be reached.", "Nothing that you entered was lost; try again.");
   }
-  if (response.status === 204) return null;
-  const document = await response.json().catch(() => null);
-  if (response.ok) return document;
-  const error = document?.error ?? {};
+  if (response.ok) return response;
+  const error = (await response.json().catch(() => null))?.error ?? {};
   throw new Refused(response.status, error.code ?? "unknown", error.message ?? `The gateway said ${response.status}.`, error.hint);
+}
+
+export async function call(method, path, body) {
+  const response = await ask(method, path, body);
+  return response.status === 204 ? null : response.json();
 }
 
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
 
+// A picture as an address of this page's own: an <img> alone could not say why it has none.
+export async function picture(path) {
+  const response = await ask("GET", path);
+  return URL.createObjectURL(await response.blob());
+}
+
 export const query = (values) => {
-  const given = Object.entries(values).filter(([, value]) => value !== "" && value != null);
+  const given = Object.entries(values).filter(([, value]) => value !== "" && value != null && value !== false);
   return given.length ? `?${new URLSearchParams(given)}` : "";
 };

@@ -1,7 +1,8 @@
 // Which page is shown, who is signed in, and the keys that work everywhere.
 
-import { get, call } from "./api.js";
-import { failed, make, say } from "./parts.js";
+import { call, get, post } from "./api.js";
+import * as memory from "./memory.js";
+import { failed, loading, make, say } from "./parts.js";
 import { signIn } from "./signin.js";
 import { queuePage } from "./queue.js";
 import { casePage } from "./case.js";
@@ -13,15 +14,26 @@ const PAGES = [
   [/^#\/models$/, "models", modelsPage],
   [/^#\/models\/([a-z0-9_]+)$/, "models", modelsPage],
 ];
+const SLOW_MS = 300;
 
 const main = document.getElementById("main");
 let current = null;
+let turn = 0;
 
-export async function show() {
+// What a page is given beside its place.
+const app = {
+  reader: "",
+  refresh: () => show(),
+  // What failed is told by the page itself, unless it is that the session has ended.
+  told: (error, tell) => (error.ended ? ended() : tell(error)),
+  ended,
+};
+
+async function show() {
+  const mine = ++turn;
   current?.close?.();
   current = null;
-  const [path, given = ""] = (location.hash || "#/queue").split("?");
-  const found = PAGES.map(([form, name, page]) => ({ match: path.match(form), name, page })).find(({ match }) => match);
+  const found = PAGES.map(([form, name, page]) => ({ match: (location.hash || "#/queue").match(form), name, page })).find(({ match }) => match);
   if (!found) {
     location.hash = "#/queue";
     return;
@@ -30,26 +42,42 @@ export async function show() {
     if (link.dataset.page === found.name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  const slow = setTimeout(() => mine === turn && main.replaceChildren(loading("Loading …")), SLOW_MS);
+  let page;
+  const place = make("div");
   try {
-    current = await found.page(main, { params: found.match.slice(1), query: new URLSearchParams(given) });
+    page = await found.page(place, app, ...found.match.slice(1));
   } catch (error) {
+    if (mine !== turn) return;
     if (error.ended) return ended();
-    main.replaceChildren(failed(error), make("p", {}, make("a", { href: "#/queue" }, "Back to the queue")));
+    place.replaceChildren(make("h1", {}, "This can't be shown"), failed(error), make("p", {}, make("a", { href: "#/queue" }, "Back to the queue")));
+  } finally {
+    clearTimeout(slow);
   }
+  // Somebody who went on meanwhile is not called back.
+  if (mine !== turn) return page?.close?.();
+  current = page ?? null;
+  main.replaceChildren(place);
+  document.title = `${place.querySelector("h1")?.dataset.title ?? place.querySelector("h1")?.textContent ?? "Review"} · retiderm review`;
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 // A session that ended: what was typed is kept by its page, and is there again after signing in.
-export async function ended() {
+async function ended() {
+  turn += 1;
   current?.close?.();
   current = null;
+  for (const open of document.querySelectorAll("dialog[open]")) open.close();
   signedIn(null);
-  await signIn(main, "Your session has ended. Sign in again: nothing you entered was lost.");
+  await signIn(main, "Your session has ended. Nothing that you entered was lost: sign in again to go on.");
   await begin();
 }
 
 function signedIn(session) {
   document.querySelector("nav").hidden = document.querySelector(".who").hidden = !session;
-  document.getElementById("reader").textContent = session ? session.reader : "";
+  document.getElementById("reader").textContent = app.reader = session?.reader ?? "";
+  if (session) memory.begin(session.reader);
 }
 
 async function begin() {
@@ -57,24 +85,50 @@ async function begin() {
     signedIn(await get("/review/api/session"));
   } catch (error) {
     if (!error.ended) {
-      main.replaceChildren(failed(error));
+      main.replaceChildren(failed(error), make("button", { type: "button", onclick: () => location.reload() }, "Try again"));
       return;
     }
     signedIn(null);
     await signIn(main);
     return begin();
   }
+  await sendKept();
   await show();
 }
 
+// What its reader was sending when the session ended.
+async function sendKept() {
+  const kept = memory.unsent();
+  if (!kept) return;
+  memory.keepUnsent(null);
+  location.hash = `#/case/${kept.id}`;
+  try {
+    await post(kept.path, kept.body);
+    memory.keepDraft(kept.id, null);
+    memory.done(kept.id);
+    say("Signed in again. What you had entered is saved.");
+  } catch (error) {
+    if (error.ended) memory.keepUnsent(kept);
+    say(`What you had entered could not be saved: ${error.message}`);
+  }
+}
+
 document.getElementById("leave").addEventListener("click", async () => {
-  await call("DELETE", "/review/api/session").catch(() => null);
+  try {
+    await call("DELETE", "/review/api/session");
+  } catch (error) {
+    if (!error.ended) return say(`You are still signed in. ${error.message}`);
+  }
+  memory.forget();
   location.hash = "#/queue";
   location.reload();
 });
 
 const help = document.getElementById("help");
 document.getElementById("keys").addEventListener("click", () => help.showModal());
+const single = document.getElementById("single");
+single.checked = localStorage.getItem("keys") !== "off";
+single.addEventListener("change", () => localStorage.setItem("keys", single.checked ? "on" : "off"));
 
 const root = document.documentElement;
 const kept = localStorage.getItem("theme");
@@ -86,10 +140,17 @@ document.getElementById("theme").addEventListener("click", () => {
   say(dark ? "Light colours" : "Dark colours");
 });
 
+document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (document.querySelector("dialog[open]")) return;
   const typing = event.target.closest("textarea, select, input:not([type=radio]):not([type=range])");
-  if (typing) return;
+  if (typing) {
+    if (event.key === "Escape") main.focus({ preventScroll: true });
+    else if (event.key === "Enter" && event.ctrlKey) current?.key?.(event);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || (!single.checked && event.key.length === 1)) return;
   if (event.key === "?") help.showModal();
   else if (!current?.key?.(event)) return;
   event.preventDefault();

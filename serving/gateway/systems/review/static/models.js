@@ -1,124 +1,79 @@
-import { get, post } from "./api.js";
-import { make, percent, say, when, words } from "./parts.js";
-import { ended } from "./main.js";
+// What serves, what answers beside it, how the two compare, drift; and the registry with its decisions.
 
-export async function modelsPage(main, { params: [task] }) {
+import { get } from "./api.js";
+import { facts, failed, loading, make, percent, plural, table, words } from "./parts.js";
+import { registryCards } from "./registry.js";
+
+export async function modelsPage(place, app, task) {
   const tasks = await get("/review/api/models");
-  const list = make("ul", { class: "list", "aria-label": "Tasks" },
-    tasks.map((one) => make("li", {}, make("a", { href: `#/models/${one.task}` },
-      make("b", {}, words(one.task)),
-      make("span", {}, one.champion ? `version ${one.champion.version} serves` : "nothing serves"),
-      make("span", { class: one.challenger ? "tag strong" : "soft" }, one.challenger ? `challenger ${one.challenger.version}: ${one.challenger.mode}` : "no challenger"),
-    ))),
-  );
   if (!task) {
-    main.replaceChildren(make("h1", {}, "Models"), tasks.length ? list : make("p", { class: "card note" }, "No model is served."));
+    place.replaceChildren(make("h1", {}, "Models"), tasks.length ? make("ul", { class: "list", "aria-label": "Tasks" }, tasks.map(line)) : make("p", { class: "card note" }, "No model is served."));
     return {};
   }
-  const [all, drift] = await Promise.all([
-    get(`/review/api/models/${task}`),
-    get(`/review/api/drift/${task}`).catch((error) => ({ error: error.message })),
-  ]);
-  main.replaceChildren(
+  const served = tasks.find((one) => one.task === task) ?? { champion: null, challenger: null };
+  const [compared, drift, registry] = [make("div", {}, loading("Comparing …")), make("div", {}, loading("Looking at the newest answers …")), make("div", {}, loading("Asking the registry …"))];
+  place.replaceChildren(
     make("p", {}, make("a", { href: "#/models" }, "All models")),
     make("h1", {}, words(task)),
-    make("div", { class: "stack" },
-      serving(all.served),
-      sideBySide(all.compared),
-      driftCard(drift),
-      all.registry ? registry(task, all, () => modelsPage(main, { params: [task] })) : make("p", { class: "card note" }, all.registry_away),
-    ),
-  );
+    make("div", { class: "stack" }, serving(served), compared, registry, drift));
+  // Each as it comes: the registry is a command that takes seconds.
+  const fill = (element, work, show) =>
+    work.then((found) => element.replaceChildren(show(found))).catch((error) => app.told(error, () => element.replaceChildren(failed(error))));
+  const all = get(`/review/api/models/${task}`);
+  fill(compared, all, (found) => sideBySide(found.compared, served.challenger));
+  fill(registry, all, (found) => (found.registry ? registryCards(task, found.registry, app) : away(found.registry_away)));
+  fill(drift, get(`/review/api/drift/${task}`), driftCard);
   return {};
 }
 
+function line(one) {
+  return make("li", {}, make("a", { href: `#/models/${one.task}` },
+    make("span", { class: "what" }, make("b", {}, words(one.task))),
+    make("span", { class: "why" }, one.challenger ? make("span", { class: "tag strong" }, `challenger: version ${one.challenger.version}, ${mode(one.challenger)}`) : make("span", { class: "soft" }, "no challenger")),
+    make("span", { class: "sure" }, one.champion ? `version ${one.champion.version} serves` : "nothing serves")));
+}
+
+const mode = (one) => (one.mode === "share" ? `answers ${percent(one.share, 0)} of the requests` : "in shadow");
+
 function serving({ champion, challenger }) {
-  const card = (title, one, more) => make("section", { class: "card" },
+  const card = (title, one, nothing, more) => make("section", { class: "card" },
     make("h2", {}, title),
     one
-      ? make("dl", { class: "facts" }, [["Version", one.version], ["Digest", String(one.digest).slice(0, 23)], ["Precision", one.precision], ["Runtime", one.runtime ?? "–"], ...more].map(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]))
-      : make("p", { class: "note" }, "none"),
-  );
-  return make("div", { class: "row" },
-    card("Champion", champion, []),
-    card("Challenger", challenger, challenger ? [["Answers", challenger.mode === "share" ? `${percent(challenger.share)} of the requests` : words(challenger.mode)]] : []),
-  );
+      ? facts([["Version", one.version], ["Digest", make("code", {}, String(one.digest).slice(0, 19))], ["Precision", one.precision ?? "–"], ["Runtime", one.runtime ?? "–"], ...more])
+      : make("p", { class: "note" }, nothing));
+  return make("div", { class: "pair" },
+    card("Champion", champion, "Nothing serves.", []),
+    card("Challenger", challenger, "None answers beside it.", challenger ? [["How", challenger.mode === "share" ? mode(challenger) : "in shadow: its answers are kept, and given to nobody"]] : []));
 }
 
-function sideBySide(one) {
-  return make("section", { class: "card" },
-    make("h2", {}, "Side by side"),
-    one.images
-      ? make("p", {}, `Both answered ${one.images} images and agree on ${one.agree} (${percent(one.agree / one.images)}).`, one.labelled ? ` Of ${one.labelled} that readers labelled, the champion is right on ${one.champion_right} and the challenger on ${one.challenger_right}.` : " None of them was labelled yet.")
-      : make("p", { class: "note" }, "The two have not answered the same images yet."),
-  );
+function sideBySide(one, challenger) {
+  const told = one.images
+    ? [
+        `Both answered ${plural(one.images, "image", "images")} and agree on ${one.agree} (${percent(one.agree / one.images, 0)}). `,
+        one.labelled
+          ? `Of ${one.labelled} that readers labelled, the champion is right on ${one.champion_right} and the challenger on ${one.challenger_right}.`
+          : "Readers have labelled none of them yet.",
+      ]
+    : challenger ? "The two have not answered the same images yet." : "There is no challenger to compare with.";
+  return make("section", { class: "card" }, make("h2", {}, "Side by side"), make("p", { class: one.images ? "" : "note" }, told));
 }
+
+const away = (why) => make("section", { class: "card" }, make("h2", {}, "Registry"), make("p", { class: "note" }, why, " Approve and roll back by retiderm models, where the registry is."));
+
+const short = (value) => (value == null ? "–" : String(Number(Number(value).toPrecision(3))));
 
 function driftCard(report) {
-  if (report.error) return make("section", { class: "card" }, make("h2", {}, "Drift"), make("p", { class: "note" }, report.error));
+  const judged = report.findings.filter((one) => one.statistic != null);
+  const not = report.findings.filter((one) => one.statistic == null);
+  const row = (one) => make("tr", {},
+    make("th", { scope: "row" }, words(one.measure), one.head ? make("span", { class: "soft" }, ` ${words(one.head)}`) : null),
+    make("td", { class: "number" }, short(one.statistic)), make("td", { class: "number" }, short(one.threshold)),
+    make("td", { class: one.alarm ? "bad" : "" }, one.reason));
   return make("section", { class: "card" },
     make("h2", {}, "Drift"),
-    make("p", { class: { ok: "good", waiting: "note" }[report.severity] ?? "bad" }, report.reason),
-    make("div", { class: "scroll" }, make("table", {},
-      make("thead", {}, make("tr", {}, ["Measure", "Head", "Statistic", "Threshold", "What it says"].map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, report.findings.map((one) => make("tr", {}, make("td", {}, words(one.measure)), make("td", {}, words(one.head ?? "")), make("td", { class: "number" }, short(one.statistic)), make("td", { class: "number" }, short(one.threshold)), make("td", { class: ["warning", "critical"].includes(one.severity) ? "bad" : "soft" }, one.reason)))),
-    )),
-  );
-}
-
-function registry(task, { registry: found }, again) {
-  const decide = (verb, version, label, danger) => make("button", { type: "button", class: danger ? "danger" : "", onclick: () => confirm(task, verb, version, label, again) }, label);
-  const versions = found.versions.map((one) => make("tr", {},
-    make("td", { class: "number" }, String(one.version)),
-    make("td", {}, (one.aliases ?? []).join(", ") || "–"),
-    make("td", {}, gate(one)),
-    make("td", {}, make("div", { class: "row" },
-      (one.aliases ?? []).includes("champion") ? null : decide("approve", String(one.version), "Approve"),
-      (one.aliases ?? []).includes("champion") ? decide("rollback", null, "Roll back", true) : decide("promote", String(one.version), "Promote"))),
-  ));
-  const ledger = [...found.ledger].reverse().map((one) => make("tr", {}, make("td", { class: "number" }, String(one.seq)), make("td", {}, when(one.time)), make("td", {}, words(one.event)), make("td", {}, String(one.version ?? "")), make("td", {}, one.who ?? ""), make("td", {}, one.why ?? "")));
-  const table = (heads, rows) => make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, rows)));
-  return make("div", { class: "stack" },
-    make("section", { class: "card" }, make("h2", {}, "Versions"), table(["Version", "Alias", "Gate", "Decide"], versions)),
-    make("section", { class: "card" }, make("h2", {}, "Ledger"), table(["#", "When", "What", "Version", "Who", "Why"], ledger)),
-  );
-}
-
-const short = (value) => (value == null ? "–" : Number(value).toPrecision(3));
-
-const gate = (one) => {
-  const said = one.gate ?? one.decision ?? null;
-  return typeof said === "string" ? words(said) : (said?.verdict ?? said?.outcome ?? "–");
-};
-
-function confirm(task, verb, version, label, again) {
-  const why = make("input", { id: "decision-why", required: true, minlength: "3", maxlength: "500" });
-  const problem = make("p", { class: "bad", role: "alert" });
-  const go = make("button", { class: verb === "rollback" ? "danger" : "main" }, label);
-  const dialog = make("dialog", { "aria-labelledby": "decision-title", onclose: () => dialog.remove() },
-    make("h2", { id: "decision-title" }, `${label}: ${words(task)}${version ? ` version ${version}` : ""}`),
-    make("form", {
-      class: "stack",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        try {
-          await post(`/review/api/models/${task}/${verb}`, { version, why: why.value });
-          dialog.close();
-          say("Done. The ledger has it.");
-          await again();
-        } catch (error) {
-          if (error.ended) return ended();
-          problem.textContent = error.message;
-          go.disabled = false;
-        }
-      },
-    },
-      make("div", {}, make("label", { for: "decision-why" }, "Why? It goes into the ledger."), why),
-      problem,
-      make("div", { class: "row" }, go, make("button", { type: "button", onclick: () => dialog.close() }, "Cancel")),
-    ),
-  );
-  document.body.append(dialog);
-  dialog.showModal();
+    make("p", { class: report.alarm ? "bad" : { ok: "good" }[report.severity] ?? "note" }, report.reason),
+    judged.length ? table("What was measured", ["Measure", "Statistic", "Threshold", "What it says"], judged.map(row)) : null,
+    not.length
+      ? make("details", {}, make("summary", {}, `${plural(not.length, "measure is", "measures are")} not judged`), make("ul", {}, not.map((one) => make("li", {}, make("b", {}, words(one.measure)), one.head ? ` ${words(one.head)}` : "", `: ${one.reason}`))))
+      : null);
 }

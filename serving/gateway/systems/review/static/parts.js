@@ -12,25 +12,37 @@ export function make(tag, given = {}, ...children) {
   return element;
 }
 
-export const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)} %`);
+export const percent = (value, digits = 1) => (value == null ? "–" : `${(100 * value).toFixed(digits)} %`);
 
 export const words = (name) => String(name).replaceAll("_", " ");
 
+export const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
 export const when = (text) => {
   const date = new Date(text);
-  return Number.isNaN(date.getTime())
-    ? String(text)
-    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return Number.isNaN(date.getTime()) ? String(text) : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 };
 
 export const REASONS = {
+  rejected: "rejected by its user",
+  disagreement: "models disagree",
+  unusual: "unusual image",
   uncertain: "uncertain",
   several: "several classes possible",
-  rejected: "rejected by its user",
-  unusual: "unusual image",
-  disagreement: "models disagree",
   audit: "random audit",
 };
+
+// What weighs most comes first.
+const ORDER = Object.keys(REASONS);
+export const reasonTags = (reasons) =>
+  reasons.toSorted((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b)).map((reason) => make("span", { class: reason === "rejected" ? "tag strong" : "tag" }, REASONS[reason] ?? words(reason)));
+
+export const facts = (rows) => make("dl", { class: "facts" }, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+
+// Scrolls by itself where it is too wide, and by keys.
+export const table = (called, heads, rows) =>
+  make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": called },
+    make("table", {}, make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, rows)));
 
 let timer;
 
@@ -41,11 +53,17 @@ export function say(text) {
   timer = setTimeout(() => (place.textContent = ""), 6000);
 }
 
-export function failed(error) {
-  return make(
-    "div",
-    { class: "card", role: "alert" },
+export const loading = (what) => make("p", { class: "card note", role: "status" }, what);
+
+export const failed = (error) =>
+  make("div", { class: "card", role: "alert" },
     make("p", { class: "bad" }, error.message),
-    error.hint ? make("p", { class: "note" }, error.hint) : null,
-  );
+    error.hint ? make("p", { class: "note" }, error.hint) : null);
+
+// A dialog that is gone when it closes.
+export function dialog(id, title, ...children) {
+  const made = make("dialog", { "aria-labelledby": id, onclose: () => made.remove() }, make("h2", { id }, title), children);
+  document.body.append(made);
+  made.showModal();
+  return made;
 }
