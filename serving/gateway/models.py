@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
 
 from data.errors import ImageDamaged, ImageError, ImageTooLarge, NotAnImage, RequestError
 from serving.client import decode, encode
@@ -15,7 +16,9 @@ from serving.gateway.store.repositories.predictions import Origin
 from serving.replies import ModelReply
 
 _CONNECT_S = 2.0
-_READY_S = 2.0
+_READY = aiohttp.ClientTimeout(total=2.0)
+_KEPT_S = 30.0
+_UNREACHED = (aiohttp.ClientError, TimeoutError, OSError)
 _CONNECTIONS = 64
 
 
@@ -44,12 +47,12 @@ class Models:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self.url = url.rstrip("/")
-        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-        self._client = httpx.AsyncClient(
-            limits=limits,
-            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-            # A proxy named in the environment has no business between the gateway and its models.
-            trust_env=False,
+        # Neither cookies nor a proxy that the environment names have any business between the gateway and
+        # its models.
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEPT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S),
         )
 
     async def ask(self, task: str, image: bytes, *, explain: str = "", features: bool = True) -> Answer:
@@ -69,32 +72,33 @@ class Models:
             "Inference-Header-Content-Length": str(length),
         }
         try:
-            response = await self._client.post(
-                f"{self.url}/v2/models/{task}/infer", content=body, headers=headers
-            )
-        except httpx.HTTPError as error:
+            async with self._client.post(
+                f"{self.url}/v2/models/{task}/infer", data=body, headers=headers
+            ) as response:
+                said = Said(response.status, dict(response.headers), await response.read())
+        except _UNREACHED as error:
             raise ModelAway(
                 f"The model {task!r} can't be reached ({type(error).__name__}).",
                 hint="Ask again; if it stays away, look at the predictor.",
             ) from error
-        if response.status_code != 200:
-            raise _refused(task, response)
-        return _read(task, response)
+        if said.status != 200:
+            raise _refused(task, said)
+        return _read(task, said)
 
     async def ready(self, task: str) -> bool:
         """Whether a task is served now."""
         try:
-            response = await self._client.get(f"{self.url}/v2/models/{task}/ready", timeout=_READY_S)
-        except httpx.HTTPError:
+            async with self._client.get(f"{self.url}/v2/models/{task}/ready", timeout=_READY) as response:
+                return response.status == 200
+        except _UNREACHED:
             return False
-        return response.status_code == 200
 
     async def describe(self, task: str) -> dict[str, Any] | None:
         """The metadata's parameters: version, digest, classes; None where the task isn't served."""
         try:
-            response = await self._client.get(f"{self.url}/v2/models/{task}", timeout=_READY_S)
-            found = response.json() if response.status_code == 200 else None
-        except (httpx.HTTPError, ValueError):
+            async with self._client.get(f"{self.url}/v2/models/{task}", timeout=_READY) as response:
+                found = await response.json(content_type=None) if response.status == 200 else None
+        except (*_UNREACHED, ValueError):
             return None
         return dict(found["parameters"]) if isinstance(found, dict) and "parameters" in found else None
 
@@ -106,9 +110,9 @@ class Models:
             ModelFailed: the answer is no list.
         """
         try:
-            response = await self._client.get(f"{self.url}/v2/models", timeout=_READY_S)
-            return sorted(map(str, response.json()["models"]))
-        except httpx.HTTPError as error:
+            async with self._client.get(f"{self.url}/v2/models", timeout=_READY) as response:
+                return sorted(map(str, (await response.json(content_type=None))["models"]))
+        except _UNREACHED as error:
             raise ModelAway(
                 f"The models can't be reached ({type(error).__name__}).", hint="Look at the transformer."
             ) from error
@@ -117,12 +121,25 @@ class Models:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
 
-def _read(task: str, response: httpx.Response) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A server's response, read."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+
+    def header(self, name: str, default: str = "") -> str:
+        """A header, however it is spelled."""
+        return next((value for key, value in self.headers.items() if key.lower() == name), default)
+
+
+def _read(task: str, said: Said) -> Answer:
     try:
-        reply = decode(response.content, int(response.headers["inference-header-content-length"]))
+        reply = decode(said.body, int(said.header("inference-header-content-length", "none")))
         document = reply.documents()[0]
         origin = Origin(**reply.origin)
         overlay = reply.overlay() or reply.view()
@@ -136,17 +153,17 @@ def _read(task: str, response: httpx.Response) -> Answer:
     return Answer(document, ModelReply.read(document), overlay, origin, runtime, features)
 
 
-def _refused(task: str, response: httpx.Response) -> Exception:
+def _refused(task: str, said: Said) -> Exception:
     try:
-        said = response.json()
-        message, code = str(said["error"]), str(said.get("code", ""))
+        told = json.loads(said.body)
+        message, code = str(told["error"]), str(told.get("code", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code = "", ""
-    status = response.status_code
+    status = said.status
     if status == 404:
         return NotServed(f"No model of the task {task!r} is served.", hint="Promote one: retiderm models.")
     if status == 503:
-        wait = response.headers.get("retry-after", "1")
+        wait = said.header("retry-after", "1")
         return ModelAway(
             f"The model {task!r} has no time now.", retry_after=int(wait) if wait.isdigit() else 1
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from data.errors import RequestError
 from data.files import sha256_bytes
+from data.image import DecodeLimits
 from serving.gateway.access import Role
 from serving.gateway.errors import ModelAway, ModelFailed
 from serving.gateway.gateway import VERSION, Gateway
@@ -27,7 +29,7 @@ from serving.gateway.store.types import about
 from serving.gateway.systems.s0 import forms
 from serving.gateway.systems.s0.conclude import blur_score, conclude, unsure_of
 from serving.gateway.systems.s0.doubts import record
-from serving.gateway.uploads import Picture, read_upload, upload_body
+from serving.gateway.uploads import Picture, check_picture, read_upload, upload_body
 
 _SYSTEM = "s0"
 _FILE = {**upload_body("The photograph: JPEG, PNG, BMP, WebP, TIFF or GIF."), **KEYED}
@@ -93,8 +95,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """
         sent = await read_upload(request)
         key = _case_key(case_id or sent.fields.get("case_id"))
-        picture = await checked(gateway, sent.data)
-        sha256 = sha256_bytes(picture.data)
+        async with measuring:
+            seen = await gateway.run(examine, sent.data, gateway.image_limits)
+        picture, sha256, score = seen.picture, seen.sha256, seen.score
         asked = {"sha256": sha256, "case_id": key}
         once = Once.of(request, who, asked, hours=settings.idempotency_hours)
 
@@ -104,11 +107,12 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
         if once.key is not None and (earlier := await gateway.run(look)) is not None:
             return respond(earlier)
-        async with measuring:
-            score = await gateway.run(blur_score, picture.data)
         blurred = score < settings.blur_threshold
-        answers = await _ask(gateway, picture, sha256, quality_only=blurred)
-        kept = await keep_picture(gateway, who.tenant, picture)
+        # Bytes that are kept for a model that then fails have no row: the next day's clean-up takes them.
+        answers, kept = await asyncio.gather(
+            _ask(gateway, picture, sha256, quality_only=blurred),
+            keep_picture(gateway, who.tenant, picture),
+        )
         said = conclude(score, settings.blur_threshold, settings.conf_threshold, answers)
         # Of a blurred image that a model would have labelled all the same, nothing is kept.
         heard = [a for a in answers if not blurred or a.reply.verdict != "gradable"]
@@ -134,6 +138,20 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         for each in shadows:
             gateway.challengers.shadow(each, picture.data)
         return respond(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a photograph's bytes tell by themselves."""
+
+    picture: Picture
+    sha256: str
+    score: float
+
+
+def examine(data: bytes, limits: DecodeLimits) -> _Seen:
+    """Prove, name and measure a photograph, on one thread in one go. ``ImageError`` where it is none."""
+    return _Seen(check_picture(data, limits), sha256_bytes(data), blur_score(data))
 
 
 async def _ask(gateway: Gateway, picture: Picture, key: str, *, quality_only: bool) -> list[Answer]:
