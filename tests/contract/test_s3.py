@@ -268,7 +268,7 @@ def test_whose_scan_it_is(live: Live, gateway_models: Servers, route: str) -> No
         user(live, "mine", tenant="elsewhere") as elsewhere,
     ):
         scan_id = begin(mine)
-        for word in ("7", "not-a-uuid", "0" * 36, scan_id[:-1], f"{scan_id}0", "%00"):
+        for word in ("7", "not-a-uuid", "0" * 36, scan_id[:-1], f"{scan_id}0", "%00", "7" * 3000):
             refused(ask(mine, word), 400)
         refused(ask(mine, str(uuid.uuid4())), 404)
         refused(ask(elsewhere, scan_id), 404)

@@ -37,7 +37,10 @@ _FORMATS = ("jpeg", "png", "webp")
 _MOST_BYTES = 5 * 2**20
 _FILE = upload_body("The photograph of one face: JPEG, PNG or WebP, at most 5 MB.")
 _FAILED = (400, 403, 404)
-ScanId = Annotated[str, Path(max_length=200, description="The id that init gave: a UUID.")]
+_UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+#: Only said, and not held here: what is none is 400 to this service's clients, and would be 422.
+_SHOWN = {"format": "uuid", "pattern": _UUID}
+ScanId = Annotated[str, Path(description="The id that init gave.", json_schema_extra=_SHOWN)]
 Skip = Annotated[int, Query(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
