@@ -40,7 +40,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def token(live: Live) -> str:
-    return live.token(Role.ADMIN)
+    return live.token(Role.ADMIN, kind="bearer")
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_the_secret_is_kept_nowhere(store: Store, tenant: str) -> None:
         made = create(scope, role=Role.ADMIN, name="boss")
     everything = repr(dump(store, tenant))
     for token in (text, made.text):
-        assert token.rpartition("_")[2] not in everything
+        assert token.split("_", 2)[2] not in everything
         assert secret.digest(token) in everything
     assert made.text not in repr(made)
 
