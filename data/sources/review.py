@@ -164,8 +164,8 @@ class Review(Source):
             "rules": Rules(self._correct, self._extend).to_dict(),
             "test_changed": info["test_digest"] != self.dataset.test_digest,
             "readers": list(export.readers),
-            "from": times[0],
-            "to": times[-1],
+            "from": times[0] if times else None,
+            "to": times[-1] if times else None,
             "counts": plan.counts(),
             "cases": told,
         }

@@ -230,10 +230,6 @@ def _read_labels(path: Path) -> list[ReviewLabel]:
             wrong.append(f"line {number}: {error}")
     if wrong:
         raise fail(f"{len(wrong)} line(s) of {LABELS} are malformed", wrong, hint="Export the labels anew.")
-    if not found:
-        raise SourceError(
-            f"{path} holds no label.", hint="Wait until readers have labelled something, then export again."
-        )
     return found
 
 

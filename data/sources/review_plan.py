@@ -205,18 +205,19 @@ class _Groups:
         self._root = {name: root for (name, _), root in zip(pairs, roots, strict=True)}
         self._rules = rules
         self._splits: dict[str, set[str]] = defaultdict(set)
-        self._base: dict[str, str] = {}
+        self._base: dict[tuple[str, str], str] = {}
         for row in base:
             root = self._root[row.group]
             self._splits[root].add(row.split)
-            self._base[root] = min(self._base.get(root, row.group), row.group)
+            place = (root, row.split)
+            self._base[place] = min(self._base.get(place, row.group), row.group)
         odd = [image for image in images if {*image.values.values()} - {None, rules.normal}]
         self._odd = {self._root[image.names[0]] for image in odd} if rules.normal is not None else set()
 
-    def name(self, name: str) -> str:
-        """What it is called in the dataset: as in the base, where it is there."""
+    def name(self, name: str, split: str) -> str:
+        """What it is called in a split of the dataset: as in the base, where it is there."""
         root = self._root[name]
-        return self._base.get(root, root)
+        return self._base.get((root, split), root)
 
     def split(self, name: str) -> str | None:
         """Where its new images go; None where they are held back, since its others are in the frozen test.
@@ -283,7 +284,7 @@ def _add(plan: Plan, image: _Image, groups: _Groups) -> None:
     if not graded or split is None:
         plan.cases.append(_case(image, None, None, told))
         return
-    new = NewImage(image.sent[0], image.file, split, groups.name(image.names[0]), image.values)
+    new = NewImage(image.sent[0], image.file, split, groups.name(image.names[0], split), image.values)
     plan.new.append(new)
     plan.test_changes |= split == "test"
     plan.cases.append(_case(image, new.id, split, told))

@@ -73,7 +73,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"# Labels for {report['task']}"
     yield ""
     yield (
-        f"{export['labels']} labels by {', '.join(export['readers'])} "
+        f"{export['labels']} labels by {', '.join(export['readers']) or 'nobody'} "
         f"({export['tenant']}, {export['made_at']}), on {base['images']} images of {base['digest'][:19]}."
     )
     yield ""

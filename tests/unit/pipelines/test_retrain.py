@@ -184,6 +184,9 @@ def test_when_it_is_not_time_nothing_runs(home: Home, tmp_path: Path, base: Data
     done = run("retrain", task_file, *where, "--when-due")
     assert done.exit_code == 0, done.exception
     assert "tiny: waits for labels (4 of 50 labels)" in done.output
+    none = str(Exported().write(tmp_path / "none"))
+    done = run("retrain", task_file, "--labels", none, "--base", str(base.root), "--when-due")
+    assert "tiny: waits for labels (0 of 50 labels)" in done.output
     assert not home.runs.exists()
 
 

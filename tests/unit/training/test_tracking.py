@@ -133,7 +133,9 @@ def test_a_training_is_recorded_with_its_curves(tiny: Dataset, out: Path) -> Non
     assert found.data.tags["code_digest"].startswith("sha256:")
     assert len(client().get_metric_history(result.run_id, "val.grade.auc")) == 2
     names = {item.path for item in client().list_artifacts(result.run_id, "training")}
-    assert names == {f"training/{name}" for name in ("curves.png", "fit.json", "task.json", "model.safetensors")}
+    assert names == {
+        f"training/{name}" for name in ("curves.png", "fit.json", "task.json", "model.safetensors")
+    }
     assert not (out / TRACKING).exists()
 
 

@@ -251,6 +251,15 @@ def test_readers_who_disagree_are_named_or_left_out(base: Dataset, tmp_path: Pat
     assert f"review/{torn}" not in set(found.frame()["id"])
 
 
+def test_an_export_without_labels_still_says_what_was_erased(base: Dataset, tmp_path: Path) -> None:
+    made = Exported()
+    made.excluded = [some(base, "train")["sha256"]]
+    found = add(base, made, tmp_path)
+    assert len(found.frame()) == len(base.frame()) - 1
+    (review,) = found.info["review"]
+    assert (review["cases"], review["readers"], review["from"]) == ([], [], None)
+
+
 def test_another_split_or_a_limit_is_refused(base: Dataset, tmp_path: Path) -> None:
     made = Exported()
     made.label(picture(1), "low")

@@ -74,7 +74,6 @@ FAULTS: list[tuple[str, Callable[[Exported], object], str]] = [
     ),
     ("erased", lambda made: made.excluded.append(made.lines[0]["sha256"]), "that were erased: line 1"),
     ("exclusion", lambda made: made.excluded.append("all of them"), "are no SHA-256: line 1"),
-    ("nothing", lambda made: made.lines.clear(), "holds no label"),
 ]
 
 
