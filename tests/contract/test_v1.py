@@ -323,7 +323,9 @@ def test_cases_with_everything_that_was_said(v1: V1) -> None:
     assert [rejection["reason"] for rejection in whole["rejections"]] == ["wrong"]
     assert whole["images"] == [checked.json()["image_id"]]
     refused(v1.reviewer.get(f"/v1/cases/{NOBODY}"), 404, "not_found")
-    refused(v1.reviewer.get("/v1/cases", params={"since": "yesterday"}), 422, "invalid")
+    for since in ("yesterday", "0.5", "2026-11-01", "2026-11-01T08:30:00"):
+        refused(v1.reviewer.get("/v1/cases", params={"since": since}), 422, "invalid")
+    assert "v1-a" in v1.reviewer.get("/v1/cases?since=2026-11-01T08:30:00+01:00").text
     refused(app.get("/v1/cases"), 403, "not_allowed")
 
     erased = v1.admin.post("/v1/erasures", json={"user": "u-9", "reason": "asked by letter"})

@@ -13,7 +13,7 @@ from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.repositories import cases, images
-from serving.gateway.systems.v1.common import After, Id, Limit, Page, page_of, refusals, start_of, utc
+from serving.gateway.systems.v1.common import After, Id, Limit, Moment, Page, page_of, refusals, start_of
 
 _Word = Annotated[str | None, Query(max_length=200)]
 
@@ -94,12 +94,11 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         task: _Word = None,
         key: Annotated[str | None, Query(max_length=200, description="The app's own id.")] = None,
         rejected: bool | None = None,
-        since: Annotated[dt.datetime | None, Query(description="Changed since then.")] = None,
+        since: Annotated[Moment | None, Query(description="Changed since then.")] = None,
         after: After = None,
         limit: Limit = 50,
     ) -> Page[Case]:
         """Cases in the order of their making."""
-        changed = utc(since) if since is not None else None
 
         def read() -> Page[Case]:
             with gateway.store.read(who.tenant, who.actor) as scope:
@@ -109,7 +108,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     task=task,
                     key=key,
                     rejected=rejected,
-                    since=changed,
+                    since=since,
                     after=start_of(after),
                     limit=limit + 1,
                 )

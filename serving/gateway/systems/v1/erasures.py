@@ -19,6 +19,7 @@ from serving.gateway.store.repositories import erasures
 from serving.gateway.store.tables import ErasedImage
 from serving.gateway.store.tables import Erasure as Row
 from serving.gateway.systems.v1.common import (
+    VISIBLE,
     After,
     Id,
     In,
@@ -31,7 +32,7 @@ from serving.gateway.systems.v1.common import (
 )
 
 Reason = Annotated[
-    str, Query(min_length=1, max_length=500, pattern=r"\S", description="Why; never with a name in it.")
+    str, Query(min_length=1, max_length=500, pattern=VISIBLE, description="Why; never with a name in it.")
 ]
 _ONE = ("patient_id", "user", "case")
 
@@ -50,7 +51,7 @@ class ErasureIn(In):
     patient_id: uuid.UUID | None = None
     user: Short | None = None
     case: Short | None = None
-    reason: str = Field(min_length=1, max_length=500, pattern=r"\S")
+    reason: str = Field(min_length=1, max_length=500, pattern=VISIBLE)
 
     @model_validator(mode="after")
     def _one(self) -> ErasureIn:

@@ -21,6 +21,7 @@ from serving.gateway.store.repositories import labels
 from serving.gateway.store.repositories.idempotency import Answer
 from serving.gateway.store.types import about
 from serving.gateway.systems.v1.common import (
+    VISIBLE,
     After,
     Id,
     In,
@@ -58,7 +59,7 @@ class LabelIn(In):
     task: Task
     head: Short
     value: Short | None = None
-    cannot_grade: str | None = Field(None, min_length=1, max_length=500, pattern=r"\S")
+    cannot_grade: str | None = Field(None, min_length=1, max_length=500, pattern=VISIBLE)
     comment: str | None = Field(None, max_length=10_000)
     case_id: uuid.UUID | None = None
     prediction_id: uuid.UUID | None = None

@@ -22,6 +22,7 @@ from serving.gateway.store.repositories.idempotency import Answer
 from serving.gateway.store.tables import Patient as Row
 from serving.gateway.store.types import about
 from serving.gateway.systems.v1.common import (
+    VISIBLE,
     After,
     Id,
     In,
@@ -43,7 +44,7 @@ class PatientIn(In):
         json_schema_extra={"example": {"name": "Ada L.", "age": 61, "email": "ada@example.org"}}
     )
 
-    name: str = Field(min_length=1, max_length=500, pattern=r"\S")
+    name: str = Field(min_length=1, max_length=500, pattern=VISIBLE)
     age: Annotated[int | None, BeforeValidator(no_text)] = Field(None, ge=0, le=150)
     email: str | None = Field(None, max_length=320)
     phone: str | None = Field(None, max_length=64)
