@@ -145,6 +145,8 @@ def filled(entry: Entry, world: World, erasure: str) -> str:
         "erasure_id": erasure, "entry_id": world.entry, "batch_id": world.batch,
         "task": "dr_grading", "name": "dr_grading",
     }  # fmt: skip
+    if "/v1/" in entry.path:
+        ids["case_id"] = world.case_row  # where S0 names a case by its app's own id
     unknown = set(entry.names) - set(ids)
     assert not unknown, f"{entry.path}: give an id of {unknown} here, so that another tenant is tried with it"
     return entry.path.format(**{name: ids[name] for name in entry.names})
