@@ -64,7 +64,7 @@ demo: setup ## Both tasks from made-up data to a served, explained answer (five 
 	@$(BIN)/retiderm demo
 
 .PHONY: serve
-serve: setup ## Serve what has been promoted, on this machine only
+serve: setup ## Serve what has been promoted, and the REST services of apps, on this machine only
 	@$(BIN)/retiderm serve
 
 .PHONY: compile
