@@ -16,6 +16,8 @@ import httpx
 
 from data.synthetic.drawing import draw, plan
 from serving.gateway.access import Role
+from serving.gateway.store.repositories import labels, tokens
+from serving.gateway.store.tables import Label
 from serving.gateway.systems import all_systems
 from tests.bundles import tiny_bundle
 from tests.gateway_live import GRADES, LESIONS, Live, form_of, live_gateway
@@ -27,42 +29,69 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title=
 
 @dataclass
 class World:
-    """A gateway with its models. ``folder`` is its own ``RETIDERM_HOME``'s parent."""
+    """A gateway with its models."""
 
     live: Live
     servers: Servers
 
-    def send(
-        self, subject: str, count: int, *, seed: int = 0, size: int = 384, labels: Sequence[str] = ()
-    ) -> None:
-        """Let an app ask about drawn photographs: ``lesion`` over S0, ``fundus`` (one patient's) over S2."""
-        pictures = [draw(one) for one in plan(subject, count, seed=seed, size=size, labels=labels)]
-        with self.live.client(self.live.token()) as app:
-            if subject == "lesion":
-                for number, data in enumerate(pictures):
-                    asked = app.post(
-                        "/check-image", files=form_of(data), params={"case_id": f"case-{seed}-{number}"}
-                    )
-                    _fine(asked)
-                return
-            patient = _fine(app.post("/patients/", json={"name": "A. Patient"})).json()["id"]
-            for data in pictures:
-                _fine(
-                    app.post(
-                        "/predict/",
-                        files=form_of(data),
-                        params={"patient_id": patient, "visit_type": "follow-up"},
-                    )
-                )
+    def clinic(self, tenant: str = "default") -> Clinic:
+        """One tenant's apps and readers."""
+        return Clinic(self.live, tenant)
 
-    def reject(self, key: str, reason: str, notes: str) -> None:
-        """Let the app's user say that an answer is wrong."""
-        with self.live.client(self.live.token()) as app:
-            _fine(app.post("/cases/reject", json={"case_id": key, "reason": reason, "notes": notes}))
+
+@dataclass
+class Clinic:
+    """What a tenant's apps send, and who reads it."""
+
+    live: Live
+    tenant: str
+
+    def app(self) -> httpx.Client:
+        """An app."""
+        return self.live.client(self.live.token(tenant=self.tenant))
 
     def reader(self, name: str = "Dr. Ada", role: Role = Role.REVIEWER) -> str:
         """A reader's token."""
-        return self.live.token(role, subject=name)
+        return self.live.token(role, tenant=self.tenant, subject=name)
+
+    def lesions(self, count: int, *, seed: int = 1, size: int = 384) -> list[str]:
+        """Ask S0 about drawn lesions, each a case; their ids."""
+        pictures = [draw(one) for one in plan("lesion", count, seed=seed, size=size)]
+        keys = [f"case-{seed}-{number}" for number in range(count)]
+        with self.app() as app:
+            for key, data in zip(keys, pictures, strict=True):
+                _fine(app.post("/check-image", files=form_of(data), params={"case_id": key}))
+                _fine(app.post("/cases", json={"case_id": key, "notes": HOSTILE}))
+        return keys
+
+    def visits(self, grades: Sequence[str], *, seed: int = 1, size: int = 384) -> str:
+        """Ask S2 about drawn retinas, one patient's visits; the patient's id."""
+        pictures = [draw(one) for one in plan("fundus", len(grades), seed=seed, size=size, labels=grades)]
+        with self.app() as app:
+            patient = str(_fine(app.post("/patients/", json={"name": "A. Patient"})).json()["id"])
+            about = {"patient_id": patient, "visit_type": "follow-up"}
+            for data in pictures:
+                _fine(app.post("/predict/", files=form_of(data), params=about))
+        return patient
+
+    def reject(self, key: str, notes: str) -> None:
+        """Let the app's user say that an answer is wrong."""
+        with self.app() as app:
+            _fine(app.post("/cases/reject", json={"case_id": key, "reason": "wrong", "notes": notes}))
+
+    def labels(self) -> list[Label]:
+        """All that stand, oldest first."""
+        with self.live.scope(self.tenant) as scope:
+            found = labels.listed(scope)
+            scope.session.expunge_all()
+        return found
+
+    def end_sessions(self) -> None:
+        """As if every session's time were over."""
+        with self.live.scope(self.tenant) as scope:
+            for row in tokens.listed(scope):
+                if row.name.startswith(tokens.SESSION):
+                    tokens.revoke(scope, row.id)
 
 
 @contextlib.contextmanager
@@ -133,8 +162,11 @@ def _fine(answer: httpx.Response) -> httpx.Response:
 
 if __name__ == "__main__":
     with world(Path(sys.argv[1]), registry=True) as made:
-        made.send("lesion", 14, seed=1)
-        made.send("fundus", 6, seed=1, labels=("2", "3", "1", "4", "0"))
-        made.reject("case-1-3", "wrong", "The app's user thinks that it is a mole. " + HOSTILE)
-        print(made.live.url, made.reader(), made.reader("Dr. Ben"), made.reader("Dr. Cleo"), flush=True)
+        clinic = made.clinic()
+        cases = clinic.lesions(14)
+        clinic.visits("23140")
+        clinic.reject(cases[3], "The app's user thinks that it is a mole.")
+        print(
+            made.live.url, *(clinic.reader(name) for name in ("Dr. Ada", "Dr. Ben", "Dr. Cleo")), flush=True
+        )
         time.sleep(36000)

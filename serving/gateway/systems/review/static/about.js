@@ -66,6 +66,7 @@ export function earlierScans(entry, stage) {
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";
       for (const one of buttons) one.setAttribute("aria-pressed", String(on && one === button));
+      stage.element.scrollIntoView({ block: "nearest" });
       stage.compare(on ? scan.image : null, `Earlier: ${result(scan)}, ${when(scan.at)}`);
     });
     buttons.push(button);

@@ -112,7 +112,7 @@ export async function casePage(place, app, id) {
       make("span", { class: "tags" }, reasonTags(entry.reasons)),
       make("span", { class: "walk" }, progress, button("‹ Previous", () => step("before")), button("Next ›", () => step("after")))),
     told ? make("p", { class: "notice" }, told) : "",
-    make("div", { class: "case" },
+    make("div", { class: "case", "data-case": id },
       make("div", { class: "seen" }, stage.element, tools, rejections(entry), earlierScans(entry, stage)),
       make("form", { class: "side", onsubmit: (event) => (event.preventDefault(), saveNow()) },
         heads.map((head) => head.element),

@@ -1,0 +1,135 @@
+"""A real Chromium, and a watch over everything that the page asks for or complains about."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser.world import World, world
+
+#: What a browser says itself of an answer above 399: the page tells it in its own words.
+_STATUS = re.compile(r"Failed to load resource: (the server responded with a status of|net::ERR_INTERNET)")
+_WATCH = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium on this machine (Debian's package of that name)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("review")) as made:
+        yield made
+
+
+@dataclass
+class Visit:
+    """A browser of one person, who may or may not be signed in."""
+
+    url: str
+    context: BrowserContext
+    page: Page
+    asked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def open(self, hash: str = "") -> None:
+        """Go to the page."""
+        self.page.goto(f"{self.url}/review/{hash}")
+
+    def sign_in(self, token: str) -> None:
+        """Sign in, as far as the queue."""
+        self.open()
+        self.page.locator("#token").fill(token)
+        self.page.keyboard.press("Enter")
+        self.page.locator("h1", has_text="Queue").wait_for()
+
+    def show(self, hash: str) -> None:
+        """Go to a part of the page, as a link in it would."""
+        self.page.evaluate("hash => { location.hash = hash; }", hash)
+
+    def case(self) -> str:
+        """The id of the case that is shown, when it is: keys pressed before go nowhere."""
+        self.page.wait_for_function(
+            """() => {
+              const shown = document.querySelector(".case");
+              if (location.hash !== `#/case/${shown?.dataset.case}`) return false;
+              return shown.querySelector(".stage img:not([hidden])") !== null;
+            }"""
+        )
+        return str(self.page.evaluate("location.hash")).removeprefix("#/case/")
+
+    def press(self, *keys: str) -> None:
+        """Keys, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def after(self, work: Callable[[], Any], before: str) -> str:
+        """The case that is shown after ``work``, when it is another one than ``before``."""
+        work()
+        self.page.wait_for_function("before => location.hash !== `#/case/${before}`", arg=before)
+        return self.case()
+
+    def told(self, text: str) -> None:
+        """Wait until the page says it."""
+        self.page.locator("#say", has_text=text).wait_for()
+
+
+Meet = Callable[..., Visit]
+
+
+@pytest.fixture
+def meet(served: World, browser: Browser) -> Iterator[Meet]:
+    """Open a browser of one more person; at the end, none may have asked elsewhere or complained."""
+    with contextlib.ExitStack() as stack:
+        visits: list[Visit] = []
+
+        def begin(token: str | None = None, url: str = served.live.url, **options: Any) -> Visit:
+            visit = _visit(browser, url, **options)
+            stack.callback(visit.context.close)
+            visits.append(visit)
+            if token is not None:
+                visit.sign_in(token)
+            return visit
+
+        yield begin
+        for visit in visits:
+            assert not visit.problems
+            own = urlsplit(visit.url).netloc
+            assert {urlsplit(asked).netloc for asked in visit.asked if not asked.startswith("blob:")} == {own}
+
+
+def _visit(browser: Browser, url: str, **options: Any) -> Visit:
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    visit = Visit(url, context, page)
+    page.add_init_script(_WATCH)
+    page.on("request", lambda request: visit.asked.append(request.url))
+    page.on("pageerror", lambda error: visit.problems.append(f"{error}\n{error.stack}"))
+
+    def heard(message: Any) -> None:
+        if message.type == "error" and not _STATUS.match(message.text):
+            visit.problems.append(message.text)
+
+    page.on("console", heard)
+    return visit
