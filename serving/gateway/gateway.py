@@ -84,7 +84,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the way to the models, start the queue, and go on with what a crash cut off."""
-        self._models = Models(self.settings.models_url, self.settings.model_s)
+        settings = self.settings
+        self._models = Models(settings.models_url, settings.model_s, settings.model_tasks)
         await self.jobs.start()
         for tenant in await self.run(unscoped.all_tenants, self.store):
             for report in await self.run(self.eraser.resume, tenant.id):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +12,7 @@ import aiohttp
 
 from data.errors import ImageDamaged, ImageError, ImageTooLarge, NotAnImage, RequestError
 from serving.client import decode, encode
+from serving.core.challenger import challenger_name
 from serving.features.columns import Features
 from serving.gateway.errors import ModelAway, ModelFailed, NotServed
 from serving.gateway.store.repositories.predictions import Origin
@@ -20,6 +23,8 @@ _READY = aiohttp.ClientTimeout(total=2.0)
 _KEPT_S = 30.0
 _UNREACHED = (aiohttp.ClientError, TimeoutError, OSError)
 _CONNECTIONS = 64
+#: In an address: the task's name, as Kubernetes writes it.
+PLACE = "{task}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,18 @@ class Answer:
 
 
 class Models:
-    """The models behind one address. Opened and closed on the event loop that uses it."""
+    """The models behind one address, or one each. Opened and closed on the event loop that uses it.
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    In ``url``, ``{task}`` stands for a model's name with ``-`` for ``_``, where every model has a server of
+    its own, as on a cluster. Nobody can be asked there what is served: ``tasks`` says what may be, each with
+    its challenger, and no other name becomes part of an address.
+    """
+
+    def __init__(self, url: str, timeout_s: float, tasks: Sequence[str] = ()) -> None:
         self.url = url.rstrip("/")
+        self._known: tuple[str, ...] | None = None
+        if PLACE in self.url:
+            self._known = tuple(sorted({name for task in tasks for name in (task, challenger_name(task))}))
         # Neither cookies nor a proxy that the environment names have any business between the gateway and
         # its models.
         self._client = aiohttp.ClientSession(
@@ -66,6 +79,9 @@ class Models:
             ModelAway: nothing serves the task now, or its queue is full; ``NotServed`` of the first kind.
             ModelFailed: the server's answer is not one.
         """
+        at = self._at(task)
+        if at is None:
+            raise _not_served(task)
         body, length = encode([image], explain=explain, features=features)
         headers = {
             "Content-Type": "application/octet-stream",
@@ -73,7 +89,7 @@ class Models:
         }
         try:
             async with self._client.post(
-                f"{self.url}/v2/models/{task}/infer", data=body, headers=headers
+                f"{at}/v2/models/{task}/infer", data=body, headers=headers
             ) as response:
                 said = Said(response.status, dict(response.headers), await response.read())
         except _UNREACHED as error:
@@ -87,28 +103,32 @@ class Models:
 
     async def ready(self, task: str) -> bool:
         """Whether a task is served now."""
-        try:
-            async with self._client.get(f"{self.url}/v2/models/{task}/ready", timeout=_READY) as response:
-                return response.status == 200
-        except _UNREACHED:
-            return False
+        return bool(await self._found(task))
 
     async def describe(self, task: str) -> dict[str, Any] | None:
         """The metadata's parameters: version, digest, classes; None where the task isn't served."""
+        at = self._at(task)
+        if at is None:
+            return None
         try:
-            async with self._client.get(f"{self.url}/v2/models/{task}", timeout=_READY) as response:
+            async with self._client.get(f"{at}/v2/models/{task}", timeout=_READY) as response:
                 found = await response.json(content_type=None) if response.status == 200 else None
         except (*_UNREACHED, ValueError):
             return None
         return dict(found["parameters"]) if isinstance(found, dict) and "parameters" in found else None
 
     async def names(self) -> list[str]:
-        """Every model that the server knows, in order.
+        """Every model that the server knows, in order; of servers of their own, those that are ready.
 
         Raises:
             ModelAway: nobody answers.
             ModelFailed: the answer is no list.
         """
+        if self._known is not None:
+            found = await asyncio.gather(*map(self._found, self._known))
+            if self._known and all(ready is None for ready in found):
+                raise ModelAway("No model can be reached.", hint="Look at the models' services and pods.")
+            return [name for name, ready in zip(self._known, found, strict=True) if ready]
         try:
             async with self._client.get(f"{self.url}/v2/models", timeout=_READY) as response:
                 return sorted(map(str, (await response.json(content_type=None))["models"]))
@@ -118,6 +138,23 @@ class Models:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFailed("The models' server does not say what it serves.") from error
+
+    async def _found(self, name: str) -> bool | None:
+        """Whether a model is ready; None where nobody answers."""
+        at = self._at(name)
+        if at is None:
+            return False
+        try:
+            async with self._client.get(f"{at}/v2/models/{name}/ready", timeout=_READY) as response:
+                return response.status == 200
+        except _UNREACHED:
+            return None
+
+    def _at(self, name: str) -> str | None:
+        """Where a model is asked; None for one that there can't be."""
+        if self._known is None:
+            return self.url
+        return self.url.replace(PLACE, name.replace("_", "-")) if name in self._known else None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -153,6 +190,10 @@ def _read(task: str, said: Said) -> Answer:
     return Answer(document, ModelReply.read(document), overlay, origin, runtime, features)
 
 
+def _not_served(task: str) -> NotServed:
+    return NotServed(f"No model of the task {task!r} is served.", hint="Promote one: retiderm models.")
+
+
 def _refused(task: str, said: Said) -> Exception:
     try:
         told = json.loads(said.body)
@@ -161,7 +202,7 @@ def _refused(task: str, said: Said) -> Exception:
         message, code = "", ""
     status = said.status
     if status == 404:
-        return NotServed(f"No model of the task {task!r} is served.", hint="Promote one: retiderm models.")
+        return _not_served(task)
     if status == 503:
         wait = said.header("retry-after", "1")
         return ModelAway(

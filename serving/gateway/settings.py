@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from data.paths import home
 from serving.gateway.blobs import BlobStore, open_blobs
 from serving.gateway.store.engine import Store, open_store
 
+_TASK = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -42,7 +44,8 @@ class Settings:
     """The gateway's settings. Seconds, bytes, pixels, days, counts.
 
     - ``database``, ``storage``: None takes ``RETIDERM_HOME/gateway``.
-    - ``models_url``: the transformer's REST, over which models are asked; ``anomaly_url``: S4's service.
+    - ``models_url``: the transformer's REST, over which models are asked; with ``{task}`` in it each model
+      has an address of its own, and ``model_tasks`` says which there are. ``anomaly_url``: S4's service.
     - ``signing_keys``: hex; the first signs addresses of images in a folder, the others are still good.
     - ``public_url``: the gateway's address as clients see it.
     - ``open_access``: the systems (``s0``, …) that may be asked without a token, and only on loopback unless
@@ -79,6 +82,7 @@ class Settings:
     check_image_tasks: tuple[str, ...] = ("skin_lesion", "acne")
     model_path: Path | None = None
     models_url: str = "http://127.0.0.1:8080"
+    model_tasks: tuple[str, ...] = ("acne", "dr_grading", "skin_condition", "skin_lesion", "skin_profile")
     anomaly_url: str | None = None
     systems: tuple[str, ...] = ("s0", "s1", "s2", "s3", "s4", "v1", "review")
     open_access: tuple[str, ...] = ()
@@ -119,6 +123,13 @@ class Settings:
                 raise UsageError(f"{name} is {value!r}.", hint="It is a number above 0; leave it out.")
         if not (math.isfinite(self.drift_minutes) and self.drift_minutes >= 0):
             raise UsageError("drift_minutes is a number of at least 0; 0 for never.")
+        if not all(map(_TASK.fullmatch, self.model_tasks)):
+            raise UsageError(
+                "model_tasks are names of tasks with commas between.",
+                hint="A name has small letters, digits and '_', and begins with a letter.",
+            )
+        if set("{}") & set(self.models_url.replace("{task}", "")):
+            raise UsageError("GATEWAY_MODELS_URL can't be read.", hint="In braces it may hold {task} alone.")
         unknown = {*self.systems, *self.open_access} - set(SYSTEMS)
         if unknown:
             raise UsageError(
@@ -232,6 +243,7 @@ _KINDS: dict[str, Any] = {
     "conf_threshold": float,
     "check_image_tasks": _list,
     "model_path": Path,
+    "model_tasks": _list,
     "systems": _list,
     "open_access": _list,
     "open_access_anywhere": _switch,
