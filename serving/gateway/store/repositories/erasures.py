@@ -27,6 +27,7 @@ from serving.gateway.store.tables import (
     Rejection,
     Row,
     Scan,
+    Tenanted,
 )
 from serving.gateway.store.types import about
 
@@ -104,14 +105,19 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
     images = sorted(found.images)
     contents = _contents(scope, images)
     labelled = _labelled(scope, images)
+    told = _values_in(scope, Prediction, Prediction.id, Prediction.image_id, images)
+    told |= _values_in(scope, Prediction, Prediction.id, Prediction.scan_id, found.scans)
+    # A label of an image that stays may name an answer that goes.
+    _unlink(scope, Label, Label.prediction_id, told)
     counts: dict[str, Any] = {
         "labels": _delete(scope, Label, Label.image_id, images)
         + _delete(scope, Label, Label.case_id, found.cases),
         "queue": _delete(scope, QueueEntry, QueueEntry.image_id, images)
-        + _delete(scope, QueueEntry, QueueEntry.case_id, found.cases),
-        "features": _forget_features(scope, images, found.scans),
-        "predictions": _delete(scope, Prediction, Prediction.image_id, images)
-        + _delete(scope, Prediction, Prediction.scan_id, found.scans),
+        + _delete(scope, QueueEntry, QueueEntry.case_id, found.cases)
+        + _delete(scope, QueueEntry, QueueEntry.prediction_id, told),
+        # Embeddings tell of an image: they go with it.
+        "features": _delete(scope, Features, Features.prediction_id, told),
+        "predictions": _delete(scope, Prediction, Prediction.id, told),
         "rejections": _delete(scope, Rejection, Rejection.case_id, found.cases),
         "case_entries": _delete(scope, CaseEntry, CaseEntry.case_id, found.cases),
         "cases": _delete(scope, Case, Case.id, found.cases),
@@ -120,13 +126,7 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
         "answers": _forget_answers(scope, found.names()),
     }
     # An overlay refers to its image: those first.
-    for part in _parts(images):
-        scope.session.execute(
-            update(Image)
-            .where(Image.tenant_id == scope.tenant, Image.id.in_(part))
-            .values(derived_from=None)
-            .execution_options(synchronize_session=False)
-        )
+    _unlink(scope, Image, Image.derived_from, images)
     counts["images"] = _delete(scope, Image, Image.id, images)
     counts["patients"] = _delete(scope, Patient, Patient.id, found.patients)
     row = Erasure(
@@ -262,29 +262,24 @@ def _labelled(scope: Scope, images: Sequence[str]) -> set[str]:
     return _contents(scope, sorted(labelled))
 
 
-def _forget_features(scope: Scope, images: Sequence[str], scans: Iterable[str]) -> int:
-    """Embeddings tell of an image: they go with it."""
-    told = _values_in(scope, Prediction, Prediction.id, Prediction.image_id, images)
-    told |= _values_in(scope, Prediction, Prediction.id, Prediction.scan_id, scans)
-    count = 0
-    for part in _parts(told):
-        done = scope.session.execute(
-            delete(Features)
-            .where(Features.tenant_id == scope.tenant, Features.prediction_id.in_(part))
-            .returning(Features.prediction_id)
+def _unlink(scope: Scope, table: type[Row], column: Any, keys: Iterable[str]) -> None:
+    """Let rows no longer refer to those of the keys."""
+    for part in _parts(keys):
+        scope.session.execute(
+            update(table)
+            .where(table.tenant_id == scope.tenant, column.in_(part))
+            .values({column: None})
             .execution_options(synchronize_session=False)
         )
-        count += len(done.all())
-    return count
 
 
-def _delete(scope: Scope, table: type[Row], column: Any, keys: Iterable[str]) -> int:
+def _delete(scope: Scope, table: type[Tenanted], column: Any, keys: Iterable[str]) -> int:
     count = 0
     for part in _parts(keys):
         done = scope.session.execute(
             delete(table)
             .where(table.tenant_id == scope.tenant, column.in_(part))
-            .returning(table.id)
+            .returning(column)
             .execution_options(synchronize_session=False)
         )
         count += len(done.all())

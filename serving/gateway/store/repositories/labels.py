@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from data.errors import RequestError
+from data.errors import Conflict, RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Case, Label
@@ -34,15 +34,20 @@ def add(
     Raises:
         NotFound: the image, case or prediction isn't there, for instance since it was deleted meanwhile.
         RequestError: neither a class nor a reason, or both.
+        Conflict: the prediction is another image's.
     """
     if (value is None) == (cannot_grade is None):
         raise RequestError("A label has either a class, or a reason why the image can't be graded.")
+    image = images.get(scope, image_id)
+    prediction = predictions.get(scope, prediction_id) if prediction_id is not None else None
+    if prediction is not None and prediction.image_id != image.id:
+        raise Conflict("This prediction is about another image.")
     row = Label(
         tenant_id=scope.tenant,
         number=scope.number(),
-        image_id=images.get(scope, image_id).id,
+        image_id=image.id,
         case_id=one(scope, Case, case_id, "Case").id if case_id is not None else None,
-        prediction_id=predictions.get(scope, prediction_id).id if prediction_id is not None else None,
+        prediction_id=prediction.id if prediction is not None else None,
         task=task,
         head=head,
         value=value,

@@ -236,6 +236,32 @@ def test_a_user_and_a_case(
             call()
 
 
+def test_a_label_elsewhere_that_names_an_answer_is_in_nobodys_way(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    bystander(store, blobs, tenant)
+    with store.write(tenant, "test") as scope:
+        (label,) = [
+            row for row in labels.listed(scope) if row.reader == "eve" and row.image_id != world.image
+        ]
+        with pytest.raises(Conflict, match="another image"):
+            labels.add(
+                scope,
+                image_id=label.image_id,
+                prediction_id=world.prediction,
+                task="t",
+                head="h",
+                value="v",
+                reader="eve",
+            )
+        # As older versions took it.
+        label.prediction_id = world.prediction
+    assert eraser.patient(tenant, world.patient, **WHO).finished
+    with store.read(tenant) as scope:
+        (left,) = labels.listed(scope)
+        assert (left.id, left.prediction_id) == (label.id, None)
+
+
 def test_what_is_too_old(store: Store, blobs: FolderBlobs, tenant: str, eraser: Eraser) -> None:
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     store.clock = lambda: now
