@@ -73,7 +73,10 @@ class Store:
         self.url = url if isinstance(url, URL) else database_url(url)
         self.clock = clock
         self.engine = _engine(self.url, pool)
-        self._read = self.engine.execution_options(retiderm_read=True, postgresql_readonly=True)
+        # A reader sees one moment, as SQLite's do by themselves: what an erasure takes between two of its
+        # queries would be missing in the second.
+        whole = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._read = self.engine.execution_options(retiderm_read=True, postgresql_readonly=True, **whole)
         # SQLite has one writer at a time. In this process they queue here, in order and asleep; its own way
         # is to try again after pauses, which starves some under load.
         self._writer = threading.Lock() if self.is_sqlite else None

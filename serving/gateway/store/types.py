@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, String
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -16,7 +15,8 @@ ID = String(36)
 SHA256 = String(64)
 # Names, keys and other short texts that an index holds: PostgreSQL refuses long ones there.
 SHORT = String(200)
-Json = JSON().with_variant(JSONB(), "postgresql")
+# Not PostgreSQL's JSONB: that sorts a document's keys, and a model's classes have an order.
+Json = JSON()
 
 
 class UtcDateTime(TypeDecorator[dt.datetime]):

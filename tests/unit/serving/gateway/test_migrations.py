@@ -11,7 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from data.errors import StoreError
-from serving.gateway.store import Store, migrate, open_store
+from serving.gateway.store import Store, migrate, open_store, unscoped
+from serving.gateway.store.repositories import cases
 from serving.gateway.store.tables import Base
 from tests.gateway_servers import new_database
 
@@ -76,4 +77,23 @@ def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.Mon
     monkeypatch.undo()
     migrate.upgrade(store)
     assert migrate.current(store) == migrate.newest()
+    store.close()
+
+
+def test_a_database_of_an_earlier_version_keeps_its_documents(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store, "0002")
+    tenant = unscoped.create_tenant(store, "clinic").id
+    with store.write(tenant, "test") as scope:
+        cases.log(
+            scope, "case-1", {"z": 1, "status": "success", "nested": {"bb": [1.5, None], "a": "ä"}}, by="me"
+        )
+    migrate.upgrade(store)
+    with store.read(tenant) as scope:
+        assert cases.get(scope, "case-1").payload == {
+            "z": 1,
+            "status": "success",
+            "nested": {"bb": [1.5, None], "a": "ä"},
+        }
+    migrate.upgrade(store)
     store.close()

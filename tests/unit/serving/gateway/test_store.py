@@ -259,3 +259,27 @@ def test_the_file_is_its_owners(tmp_path: Path) -> None:
     open_store(f"sqlite:///{tmp_path / 'a' / 'x.db'}").close()
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a" / "x.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_documents_keep_their_order(store: Store, tenant: str) -> None:
+    """A model's classes have one: readers are shown them in it, and count by it."""
+    said = {"z": {"no_dr": 0.1, "mild": 0.2, "proliferative": 0.7}, "a": {}}
+    with store.write(tenant, "test") as scope:
+        cases.log(scope, "case-1", said, by="me")
+    with store.read(tenant) as scope:
+        found = cases.get(scope, "case-1").payload
+    assert (list(found), list(found["z"])) == (["z", "a"], ["no_dr", "mild", "proliferative"])
+
+
+def test_a_reader_sees_one_moment(store: Store, tenant: str) -> None:
+    """Or an erasure between two of its queries leaves it with half of what belongs together."""
+    with store.write(tenant, "test") as scope:
+        patients.add(scope, name="before")
+    with store.read(tenant) as scope:
+        assert len(patients.listed(scope)) == 1
+        with store.write(tenant, "test") as other:
+            patients.add(other, name="meanwhile")
+        scope.session.expire_all()
+        assert len(patients.listed(scope)) == 1
+    with store.read(tenant) as scope:
+        assert len(patients.listed(scope)) == 2
