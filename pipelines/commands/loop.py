@@ -11,104 +11,63 @@ import typer
 
 from data.errors import UsageError
 from pipelines.cluster import HOME_CLAIM
+from pipelines.commands.loop_parts import (
+    Backbone,
+    Base,
+    Claim,
+    Correct,
+    Drift,
+    Environment,
+    Extend,
+    Forbids,
+    Json,
+    Labels,
+    Leave,
+    Licence,
+    Needed,
+    Profile,
+    Promote,
+    Seed,
+    Settings,
+    Task,
+    Warm,
+    WhenDue,
+    made_of,
+    request_of,
+    words,
+)
 
 if TYPE_CHECKING:
-    from pipelines.retrain import Retrain
     from training.loop.due import Trigger
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-_Task = Annotated[str, typer.Argument(help="A task's name (`retiderm tasks list`) or a task file.")]
-_Labels = Annotated[
-    str,
-    typer.Option(
-        help="Where labels come from: the gateway's address (https://…), a folder or a zip. The gateway's "
-        "token is read from RETIDERM_REVIEW_TOKEN."
-    ),
-]
-_Base = Annotated[
-    str,
-    typer.Option(
-        help="The canonical dataset that they are added to.",
-        show_default="the loop's newest, else what the champion learned from",
-    ),
-]
-_Correct = Annotated[
-    bool, typer.Option("--correct", help="Readers' labels take the place of those that the base has.")
-]
-_Extend = Annotated[
-    bool, typer.Option("--extend-test", help="The test part grows; a new comparison line begins.")
-]
-_Leave = Annotated[
-    bool,
-    typer.Option("--leave-conflicts", help="Leave out images whose readers disagree, where nobody decided."),
-]
-_Licence = Annotated[str, typer.Option(help="The licence of the new images.", show_default="not stated")]
-_Forbids = Annotated[str, typer.Option(help="Uses that it forbids, such as commercial, with commas between.")]
-_Warm = Annotated[
-    bool, typer.Option("--warm-start", help="Begin with the champion's weights instead of from scratch.")
-]
-_WhenDue = Annotated[
-    bool, typer.Option("--when-due", help="Only where enough labels, or some and drift, have gathered.")
-]
-_Needed = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many new labels are enough.", show_default="5 % of the base, at least 50"),
-]
-_Drift = Annotated[
-    str,
-    typer.Option(metavar="FILE", help="The JSON of `retiderm drift`: while it alarms, any label will do."),
-]
-_Seed = Annotated[int | None, typer.Option(help="Of everything random; the task's own when not given.")]
-_Backbone = Annotated[str | None, typer.Option(help="Any timm backbone.")]
-_Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change the task, for example train.epochs=3. Repeatable."
-    ),
-]
-_Profile = Annotated[
-    str | None, typer.Option(help="The task's profile for these images.", show_default="the base's")
-]
-_Promote = Annotated[
-    bool,
-    typer.Option(
-        "--promote/--no-promote", help="Let an accepted version serve; else it is challenger and waits."
-    ),
-]
-_Environment = Annotated[
-    list[str] | None,
-    typer.Option("--env", metavar="NAME=VALUE", help="For every step (no secrets). Repeatable."),
-]
-_Claim = Annotated[str, typer.Option(metavar="CLAIM", help="The volume claim for RETIDERM_HOME.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command()
 def retrain(
-    task: _Task,
-    labels: _Labels,
-    base: _Base = "",
-    correct: _Correct = False,
-    extend_test: _Extend = False,
-    leave_conflicts: _Leave = False,
-    licence: _Licence = "",
-    forbids: _Forbids = "",
-    warm_start: _Warm = False,
-    when_due: _WhenDue = False,
-    needed: _Needed = None,
-    drift: _Drift = "",
+    task: Task,
+    labels: Labels,
+    base: Base = "",
+    correct: Correct = False,
+    extend_test: Extend = False,
+    leave_conflicts: Leave = False,
+    licence: Licence = "",
+    forbids: Forbids = "",
+    warm_start: Warm = False,
+    when_due: WhenDue = False,
+    needed: Needed = None,
+    drift: Drift = "",
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result here too (docs/result.schema.json).")
     ] = None,
-    seed: _Seed = None,
-    backbone: _Backbone = None,
-    settings: _Settings = None,
-    profile: _Profile = None,
+    seed: Seed = None,
+    backbone: Backbone = None,
+    settings: Settings = None,
+    profile: Profile = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Take finished steps from earlier runs.")
     ] = True,
-    promote: _Promote = False,
+    promote: Promote = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the outcome.")] = False,
 ) -> None:
     """Train the next candidate on labels from review; the gate judges it against the champion.
@@ -143,11 +102,11 @@ def retrain(
     trigger = Trigger(not when_due, needed, drift)
     if when_due and not _due(name, task, labels, str(found.root), trigger):
         return
-    request = _request(
+    request = request_of(
         task,
         str(found.root),
         labels=labels,
-        wishes=Wishes(correct, extend_test, leave_conflicts, licence, _words(forbids)),
+        wishes=Wishes(correct, extend_test, leave_conflicts, licence, words(forbids)),
         trigger=Trigger(),  # it was asked above
         warm=warm_start,
         seed=seed,
@@ -175,16 +134,16 @@ def retrain(
 
 @app.command()
 def labels(
-    task: _Task,
-    labels: _Labels,
-    base: _Base = "",
-    correct: _Correct = False,
-    extend_test: _Extend = False,
-    leave_conflicts: _Leave = False,
+    task: Task,
+    labels: Labels,
+    base: Base = "",
+    correct: Correct = False,
+    extend_test: Extend = False,
+    leave_conflicts: Leave = False,
     out: Annotated[
         Path | None, typer.Option(help="Write report.json and report.md into this folder too.")
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Check labels and say what they would come to: what is new, what is left, how readers agree.
 
@@ -215,10 +174,10 @@ def status(
     labels: Annotated[
         str | None, typer.Option(help="Count what waits there: the gateway's address, a folder or a zip.")
     ] = None,
-    base: _Base = "",
-    needed: _Needed = None,
-    drift: _Drift = "",
-    as_json: _Json = False,
+    base: Base = "",
+    needed: Needed = None,
+    drift: Drift = "",
+    as_json: Json = False,
 ) -> None:
     """Say of each task what its loop waits for.
 
@@ -252,12 +211,12 @@ def status(
 
 @app.command("compile")
 def compile_(
-    task: _Task,
+    task: Task,
     out: Annotated[Path, typer.Option(help="The folder for the YAML file.")] = Path("build/pipelines"),
-    profile: _Profile = None,
-    settings: _Settings = None,
-    environment: _Environment = None,
-    home_claim: _Claim = HOME_CLAIM,
+    profile: Profile = None,
+    settings: Settings = None,
+    environment: Environment = None,
+    home_claim: Claim = HOME_CLAIM,
 ) -> None:
     """Write the pipeline `retrain` of a task as YAML that Kubeflow Pipelines takes.
 
@@ -269,7 +228,7 @@ def compile_(
     from training.task import load_task, parse_settings
 
     spec = load_task(task, profile=profile, overrides=parse_settings(settings or []))
-    request = _made(spec, actor="kubeflow")
+    request = made_of(spec, actor="kubeflow")
     defaults = request.arguments("")
     del defaults["export"]
     path = write_yaml(
@@ -286,33 +245,33 @@ def compile_(
 
 @app.command()
 def submit(
-    task: _Task,
-    labels: _Labels,
+    task: Task,
+    labels: Labels,
     host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
-    home_claim: _Claim,
+    home_claim: Claim,
     cron: Annotated[
         str | None,
         typer.Option(help="Start it again and again: '0 0 3 * * 1' is Mondays at 3 (seconds first)."),
     ] = None,
-    base: _Base = "",
-    correct: _Correct = False,
-    extend_test: _Extend = False,
-    leave_conflicts: _Leave = False,
-    licence: _Licence = "",
-    forbids: _Forbids = "",
-    warm_start: _Warm = False,
-    when_due: _WhenDue = False,
-    needed: _Needed = None,
-    drift: _Drift = "",
-    seed: _Seed = None,
-    backbone: _Backbone = None,
-    settings: _Settings = None,
-    profile: _Profile = None,
-    environment: _Environment = None,
+    base: Base = "",
+    correct: Correct = False,
+    extend_test: Extend = False,
+    leave_conflicts: Leave = False,
+    licence: Licence = "",
+    forbids: Forbids = "",
+    warm_start: Warm = False,
+    when_due: WhenDue = False,
+    needed: Needed = None,
+    drift: Drift = "",
+    seed: Seed = None,
+    backbone: Backbone = None,
+    settings: Settings = None,
+    profile: Profile = None,
+    environment: Environment = None,
     namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
     experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
     service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,
-    promote: _Promote = False,
+    promote: Promote = False,
 ) -> None:
     """Send the pipeline `retrain` to Kubeflow, once or on a schedule.
 
@@ -335,11 +294,11 @@ def submit(
             "A schedule can't extend the test part: a person does, once.",
             hint="Leave --cron or --extend-test out.",
         )
-    request = _request(
+    request = request_of(
         task,
         base,
         labels=labels,
-        wishes=Wishes(correct, extend_test, leave_conflicts, licence, _words(forbids)),
+        wishes=Wishes(correct, extend_test, leave_conflicts, licence, words(forbids)),
         trigger=Trigger(not when_due, needed, drift),
         warm=warm_start,
         seed=seed,
@@ -357,54 +316,6 @@ def submit(
     typer.echo(f"{made.kind} {made.id}\n{made.link}")
 
 
-def _request(
-    task: str,
-    base: str,
-    *,
-    labels: str,
-    seed: int | None,
-    backbone: str | None,
-    settings: list[str],
-    profile: str | None,
-    warm: bool,
-    see: str = "",
-    **given: Any,
-) -> Retrain:
-    """The request, with the task as it will run. ``see`` is the base as a source, where it can be seen."""
-    from pipelines.request import overrides_of, resolve
-    from training.task import load_task
-
-    if see:
-        spec, overrides = resolve(task, see, profile=profile, backbone=backbone, settings=settings)
-    else:
-        overrides = overrides_of(backbone, settings)
-        spec = load_task(task, profile=profile, overrides=overrides)
-    if warm and spec.kind != "classification":
-        raise UsageError(
-            f"The task {spec.name} is of kind {spec.kind}: nothing is trained, so nothing starts warm.",
-            hint="Leave --warm-start out.",
-        )
-    return _made(
-        spec,
-        source=f"review:{labels}",
-        export=labels,
-        base=base,
-        seed=seed,
-        overrides=overrides,
-        warm=warm,
-        **given,
-    )
-
-
-def _made(spec: Any, *, source: str = "", seed: int | None = None, **given: Any) -> Retrain:
-    from pipelines.retrain import Retrain
-    from pipelines.shape import shape_of
-
-    return Retrain(
-        task=spec, source=source, seed=shape_of(spec).seed(spec) if seed is None else seed, **given
-    )
-
-
 def _due(name: str, task: str, labels: str, base: str, trigger: Trigger) -> bool:
     """Whether it is time; says so, or what is waited for."""
     from training.loop.status import standing
@@ -417,10 +328,6 @@ def _due(name: str, task: str, labels: str, base: str, trigger: Trigger) -> bool
         raise UsageError(found.problem or "Labels can't be counted.")
     typer.echo(f"{name}: {found.due['sentence']}", err=True)
     return bool(found.due["due"])
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _show_report(report: dict[str, Any]) -> None:
