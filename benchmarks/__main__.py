@@ -41,6 +41,7 @@ BENCHMARKS = {
     ),
     "serving": Benchmark("answers over each wire, and under load"),
     "gateway": Benchmark("the gateway's own time, and 64 clients at once"),
+    "review": Benchmark("the review page with 10,000 cases that wait"),
     "runtimes": Benchmark(
         "three backbones on every runtime and precision",
         arguments=lambda o: ["--images", str(o.images)] if o.images else [],

@@ -47,7 +47,9 @@ def null_model() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, models_url: str, task: str, database: str | None = None) -> Iterator[Gateway]:
+def gateway(
+    folder: Path, models_url: str, task: str, database: str | None = None, *, systems: str = "s0"
+) -> Iterator[Gateway]:
     """``python -m serving.gateway`` with S0, which asks one task."""
     folder.mkdir(parents=True, exist_ok=True)
     ready = folder / "ready.json"
@@ -55,7 +57,7 @@ def gateway(folder: Path, models_url: str, task: str, database: str | None = Non
         "DATABASE_URL": database or f"sqlite:///{folder / 'gateway.db'}",
         "STORAGE_DIR": str(folder / "images"),
         "BACKSERVER_PORT": "0",
-        "GATEWAY_SYSTEMS": "s0",
+        "GATEWAY_SYSTEMS": systems,
         "GATEWAY_MODELS_URL": models_url,
         "GATEWAY_REQUESTS_PER_MINUTE": "10000000",
         "CHECK_IMAGE_TASKS": task,
