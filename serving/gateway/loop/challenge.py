@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from data.errors import Conflict, ImageError, NotFound, RetidermError, ServingError
 from serving.core.challenger import SHADOW, SHARE, challenger_name
+from serving.gateway.loop.answers import labels_of
 from serving.gateway.loop.keep import keep_answer
 from serving.gateway.loop.policy import QueuePolicy, disagree, priority
 from serving.gateway.models import Answer, Models
@@ -136,7 +137,7 @@ class Challengers:
             keep_answer(
                 scope, self._policy, answer, image_id=kept.image_id, role="challenger", returned=False
             )
-            if disagree(kept.answer.reply, answer.reply):
+            if disagree(labels_of(kept.answer.document), labels_of(answer.document)):
                 queue.enter(
                     scope,
                     task=kept.task,

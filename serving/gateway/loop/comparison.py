@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from serving.gateway.loop import answers
 from serving.gateway.loop.reading import verdict_of
 from serving.gateway.store.engine import Store
 from serving.gateway.store.repositories import labels, predictions
@@ -48,7 +49,7 @@ def compare_answers(store: Store, tenant: str, task: str) -> Comparison:
 
 def said_of(row: Prediction) -> dict[str, str]:
     """Each head's label."""
-    return {name: str(head["label"]) for name, head in row.answer.get("heads", {}).items()}
+    return answers.labels_of(row.answer)
 
 
 def _read(scope: Scope, task: str) -> dict[str, dict[str, str]]:

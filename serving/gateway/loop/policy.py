@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from data.errors import UsageError
@@ -66,11 +66,9 @@ def priority(reasons: Iterable[str], reply: ModelReply | None = None) -> float:
     return round(sum(WEIGHTS[reason] for reason in reasons) + (1.0 - least) / 4, 6)
 
 
-def disagree(one: ModelReply, other: ModelReply) -> bool:
+def disagree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether two models give any head another label. A head that only one has is no disagreement."""
-    return any(
-        head.label != other.heads[name].label for name, head in one.heads.items() if name in other.heads
-    )
+    return any(label != other[head] for head, label in one.items() if head in other)
 
 
 def _draw(text: str) -> float:

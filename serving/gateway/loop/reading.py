@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from data.errors import Conflict, RequestError
+from serving.gateway.loop import answers
 from serving.gateway.store.repositories import labels, predictions, queue
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction, QueueEntry
@@ -101,8 +101,7 @@ def labels_of(scope: Scope, entry: QueueEntry) -> list[Label]:
 
 def classes_of(prediction: Prediction) -> dict[str, tuple[str, ...]]:
     """The heads of the model that answered, each with its classes."""
-    heads: Mapping[str, Any] = prediction.answer.get("heads", {})
-    return {name: tuple(head["probabilities"]) for name, head in heads.items()}
+    return answers.classes_of(prediction.answer)
 
 
 def by_reader(standing: Iterable[Label]) -> dict[str, dict[str, str | None]]:

@@ -103,11 +103,11 @@ class Place:
         found: dict[str, Any] = answer.json()
         return found
 
-    def outcomes(self, mode: str) -> dict[str, float]:
+    def outcomes(self, mode: str, task: str = TASK) -> dict[str, float]:
         """Of the gateway's metrics: how questions to the challenger ended."""
         found = {}
         for line in self.app.get("/metrics").text.splitlines():
-            if line.startswith(f'retiderm_gateway_challenges_total{{mode="{mode}"') and TASK in line:
+            if line.startswith(f'retiderm_gateway_challenges_total{{mode="{mode}"') and task in line:
                 found[line.split('outcome="')[1].split('"')[0]] = float(line.split()[-1])
         return found
 
@@ -311,6 +311,24 @@ def test_promoted_under_load_no_request_is_lost(place: Place) -> None:
         promote(place.servers.root, place.bundles["1"][TASK], "1")
         until(lambda: {version for _, version in found[-12:]} == {"1"})
     assert {status for status, _ in found} == {201}
+
+
+def test_one_whose_answer_a_system_cannot_use_leaves_it_to_the_champion(place: Place, tmp_path: Path) -> None:
+    """S1 with a challenger of other heads: its answer makes no profile."""
+    task = "skin_profile"
+    heads = {"skin_type": PROFILE["skin_type"]}
+    other = tiny_bundle(tmp_path / "other", task=task, heads=heads, quality="photo")
+    challenge(place.servers.root, other, "4", "share", 0.99)
+    seeds = iter(range(1000, 9000))
+
+    def failed() -> bool:
+        sent = form_of(photograph(next(seeds)))
+        answer = place.app.post("/api/v1/analyze/image", files=sent)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model_version"] == "1"
+        return bool(place.outcomes("share", task).get("model_failed"))
+
+    until(failed)
 
 
 def test_one_that_never_loads_is_not_waited_for(place: Place, tmp_path: Path) -> None:

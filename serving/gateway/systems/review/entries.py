@@ -15,6 +15,7 @@ from data.errors import NotFound
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop.answers import heads_of
 from serving.gateway.loop.reading import Said, by_reader, classes_of, labels_of, record, skip, undo
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.repositories import cases, features, images, patients, predictions, queue, scans
@@ -246,7 +247,7 @@ def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
         height=image.height,
         case_key=image.case_key,
         taken_at=image.created_at,
-        heads=said.answer.get("heads", {}),
+        heads=heads_of(said.answer),
         classes={name: list(classes) for name, classes in classes_of(said).items()},
         quality={"verdict": said.verdict, "reasons": said.reasons},
         unusual=looks.features.unusual if looks is not None else None,

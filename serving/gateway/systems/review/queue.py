@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.agreement import agreements
+from serving.gateway.loop.answers import labels_of
 from serving.gateway.loop.policy import WEIGHTS
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.repositories import labels, predictions, queue
@@ -124,7 +125,8 @@ def _listed(scope: Scope, rows: list[QueueEntry]) -> list[Listed]:
     said = predictions.by_ids(scope, [row.prediction_id for row in rows])
     shown = []
     for row in rows:
-        heads = said[row.prediction_id].answer.get("heads", {}) if row.prediction_id in said else {}
+        answer = said[row.prediction_id].answer if row.prediction_id in said else {}
+        heads = answer.get("heads", {})
         shown.append(
             Listed(
                 id=uuid.UUID(row.id),
@@ -132,7 +134,7 @@ def _listed(scope: Scope, rows: list[QueueEntry]) -> list[Listed]:
                 state=state_word(row.state),
                 reasons=row.reasons,
                 priority=row.priority,
-                labels={name: head["label"] for name, head in heads.items()},
+                labels=labels_of(answer),
                 confidence=min((head["confidence"] for head in heads.values()), default=None),
                 readers_needed=row.readers_needed,
                 batch_id=uuid.UUID(row.batch_id) if row.batch_id else None,

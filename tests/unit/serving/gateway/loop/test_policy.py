@@ -63,9 +63,9 @@ def test_what_a_user_or_a_second_model_says_comes_first() -> None:
 
 
 def test_two_models_disagree_about_a_label_only() -> None:
-    assert disagree(reply("yes"), reply("no"))
-    assert not disagree(reply("yes", confidence=0.9), reply("yes", confidence=0.5))
-    assert not disagree(reply("yes"), reply(verdict="retake"))
+    assert disagree({"skin": "dry", "hair": "wavy"}, {"skin": "oily", "hair": "wavy"})
+    assert not disagree({"skin": "dry"}, {"skin": "dry", "hair": "wavy"})
+    assert not disagree({"skin": "dry"}, {})
 
 
 @pytest.mark.parametrize("wrong", [{"audit": 1.5}, {"audit": -0.1}, {"readers": 3}, {"unusual": -1.0}])
