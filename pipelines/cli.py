@@ -81,6 +81,12 @@ COMMANDS: dict[str, Mount] = {
         _SERVE,
         "pipelines",
     ),
+    "drift": Mount(
+        "training.drift.cli",
+        "Whether images, answers or labels have moved away from what a model knows.",
+        _LOOK,
+        "train",
+    ),
     "loop": Mount(
         "pipelines.commands.loop",
         "Labels from review: what they come to, and retraining.",

@@ -6,7 +6,7 @@ import pytest
 
 from data.errors import Conflict, NotFound, RequestError
 from serving.gateway.blobs import BlobStore, keep
-from serving.gateway.loop.agreement import agreements, kappa
+from serving.gateway.loop.agreement import agreements
 from serving.gateway.loop.reading import Said, labels_of, record, skip, undo, verdict_of
 from serving.gateway.retention import Eraser
 from serving.gateway.store import Store
@@ -147,13 +147,3 @@ def test_more_doubts_about_an_image_are_one_entry(store: Store, blobs: BlobStore
         )  # fmt: skip
         assert (again.id, again.reasons, again.priority) == (entry, ["uncertain", "rejected"], 4)
         assert queue.counts(scope) == {"dr_grading": {"waiting": 1}}
-
-
-def test_kappa_is_cohens() -> None:
-    # The worked example of the paper's two-by-two kind: 20 + 15 of 50 agree, kappa is 0.4.
-    first = ["yes"] * 25 + ["no"] * 25
-    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    assert kappa(first, second) == pytest.approx(0.4)
-    assert kappa(["a"], ["a"]) is None
-    assert kappa([], []) is None
-    assert kappa(["a", "b"], ["b", "a"]) == pytest.approx(-1)
