@@ -34,7 +34,10 @@ def agreements(readings: Iterable[Sequence[Label]]) -> list[Agreement]:
         first, second = list(said.values())[:2]
         for head in first.keys() & second.keys():
             pairs.setdefault(head, []).append((first[head], second[head]))
-    return [
-        Agreement(head, len(found), sum(a == b for a, b in found), cohen_kappa(*zip(*found, strict=True)))
-        for head, found in sorted(pairs.items())
-    ]
+    return [_agreement(head, found) for head, found in sorted(pairs.items())]
+
+
+def _agreement(head: str, found: Sequence[tuple[str, str]]) -> Agreement:
+    first, second = [one for one, _ in found], [other for _, other in found]
+    value = cohen_kappa(first, second, sorted({*first, *second}))
+    return Agreement(head, len(found), sum(a == b for a, b in found), value)
