@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.unit.manifests.rendering import Document, of_kind
@@ -22,8 +23,19 @@ def test_pod_monitor_names_real_ports(documents: list[Document]) -> None:
     assert {endpoint["path"] for endpoint in endpoints} == {"/metrics"}
 
 
-def test_rules_have_what_a_reader_of_an_alert_needs(documents: list[Document]) -> None:
-    groups = of_kind(documents, "PrometheusRule")["retiderm-serving"]["spec"]["groups"]
+def test_the_gateway_is_scraped_too(documents: list[Document]) -> None:
+    monitor = of_kind(documents, "PodMonitor")["retiderm-gateway"]
+    pod = of_kind(documents, "Deployment")["gateway"]["spec"]["template"]
+    assert pod["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    (container,) = pod["spec"]["containers"]
+    assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    assert endpoint["path"] == "/metrics"
+
+
+@pytest.mark.parametrize("name", ["retiderm-serving", "retiderm-gateway"])
+def test_rules_have_what_a_reader_of_an_alert_needs(name: str, documents: list[Document]) -> None:
+    groups = of_kind(documents, "PrometheusRule")[name]["spec"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert rules
     for rule in rules:
@@ -33,16 +45,19 @@ def test_rules_have_what_a_reader_of_an_alert_needs(documents: list[Document]) -
         assert rule["expr"].count("(") == rule["expr"].count(")")
     # Every metric and label that a rule asks for is one that the servers give.
     from serving import metrics
+    from serving.core.drift import gauges
+    from serving.gateway import front, jobs
 
     known = {
         f"{metric._name}_total" if metric._type == "counter" else metric._name: set(metric._labelnames)
-        for metric in vars(metrics).values()
+        for module in (metrics, gauges, front, jobs)
+        for metric in vars(module).values()
         if hasattr(metric, "_labelnames")
     }
     for rule in rules:
         for name, selector in re.findall(r"\b(retiderm_\w+)(?:\{([^}]*)\})?", rule["expr"]):
             assert name in known, f"{rule['alert']}: no metric {name}"
-            assert set(re.findall(r"(\w+)\s*=", selector)) <= known[name], rule["alert"]
+            assert set(re.findall(r"(\w+)\s*!?=", selector)) <= known[name], rule["alert"]
 
 
 def test_training_job_uses_the_runtime(documents: list[Document], repository: Path) -> None:

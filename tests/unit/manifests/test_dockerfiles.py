@@ -175,3 +175,9 @@ def test_the_gateway_is_made_with_only_what_its_image_holds(repository: Path, tm
     make = "from serving.gateway.app import create_app; print(len(create_app().routes))"
     refused = {*REFUSED, "kserve", "grpc", "pandas", "openvino"}
     assert int(run_as_image(repository, tmp_path, ["-c", make], refused)) > 20
+
+
+def test_tokens_are_made_with_only_what_the_gateways_image_holds(repository: Path, tmp_path: Path) -> None:
+    refused = {*REFUSED, "kserve", "grpc", "pandas", "openvino", "onnxruntime"}
+    words = ["-m", "serving.gateway.cli", "create", "my-app", "--role", "reviewer"]
+    assert re.fullmatch(r"rtk_\S+\n", run_as_image(repository, tmp_path, words, refused))

@@ -9,7 +9,14 @@ import pytest
 
 from tests.unit.manifests.rendering import Document, of_kind
 
-TASKS = {"dr-grading": "dr_grading", "skin-lesion": "skin_lesion", "anomaly": "anomaly"}
+TASKS = {
+    "dr-grading": "dr_grading",
+    "skin-lesion": "skin_lesion",
+    "acne": "acne",
+    "skin-condition": "skin_condition",
+    "skin-profile": "skin_profile",
+    "anomaly": "anomaly",
+}
 
 
 def pod_specs(documents: list[Document]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,7 +52,8 @@ def test_pods_keep_to_the_restricted_standard(documents: list[Document]) -> None
         assert spec["automountServiceAccountToken"] is False, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
         assert all("hostPath" not in volume for volume in spec["volumes"]), name
-    assert found == 5
+    # MLflow, the gateway, the training runtime.
+    assert found == len(TASKS) + 3
     for name, container in containers(documents):
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False, name
@@ -154,7 +162,8 @@ def test_nothing_is_open_by_default(documents: list[Document]) -> None:
     port = {p["name"]: p["containerPort"] for c in runtime["containers"] for p in c["ports"]}
     serving = policies["serving"]["spec"]
     assert runtime["labels"].items() >= serving["podSelector"]["matchLabels"].items()
-    clients, monitoring = serving["ingress"]
+    gateway, clients, monitoring = serving["ingress"]
+    assert {p["port"] for p in gateway["ports"]} == {port["http"]}
     # Callers never reach the predictor behind the transformer.
     assert {p["port"] for p in clients["ports"]} == {port["http"], port["grpc"]}
     assert {p["port"] for p in monitoring["ports"]} == {port["http"], port["pred-http"]}
