@@ -119,6 +119,11 @@ bench-runtimes: setup ## Three backbones on every runtime and precision: latency
 bench-anomaly: setup ## PatchCore side by side with anomalib, which gets an environment of its own
 	@$(BIN)/python -m benchmarks.anomaly $(ARGS)
 
+# make bench-loop ARGS='--ham10000 /data/ham10000 --retinamnist /data/retinamnist.npz'
+.PHONY: bench-loop
+bench-loop: setup ## Simulated labelling: how many labels each selection strategy saves over random
+	@$(BIN)/python -m benchmarks.loop $(ARGS)
+
 # --- maintain --------------------------------------------------------------------------------------------------
 
 # Only these two lines make locks. Both name no host, and the serving image's is cut from the whole one.

@@ -1,0 +1,1 @@
+"""How many labels a selection strategy saves: simulated labelling on frozen embeddings."""
