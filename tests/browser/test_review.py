@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 
@@ -60,6 +61,10 @@ def test_only_a_readers_token_opens_it_and_signing_out_ends_it(clinic: Clinic, m
 def test_a_session_is_no_longer_than_its_token(clinic: Clinic) -> None:
     page = {"x-retiderm-page": "1"}
     with clinic.live.client() as client:
+        short = clinic.live.token(Role.REVIEWER, tenant=clinic.tenant, lives=dt.timedelta(hours=1))
+        told = client.post("/review/api/session", json={"token": short}, headers=page)
+        left = dt.datetime.fromisoformat(told.json()["expires_at"]) - dt.datetime.now(dt.UTC)
+        assert left <= dt.timedelta(hours=1)
         told = client.post("/review/api/session", json={"token": clinic.reader()}, headers=page)
         assert told.status_code == 201
         assert client.get("/review/api/queue").status_code == 200
@@ -295,6 +300,38 @@ def test_a_batch_is_drawn_and_read_by_itself(clinic: Clinic, meet: Meet) -> None
         page.get_by_role("button", name="Draw a batch").click()
         page.get_by_role("button", name="Draw", exact=True).click()
         page.get_by_text(said).wait_for()
+
+
+def test_heads_are_labelled_one_after_the_other(clinic: Clinic, meet: Meet) -> None:
+    clinic.heads({"skin": ("dry", "oily", "normal"), "hair": ("straight", "wavy", "curly")})
+    visit = meet(clinic.reader())
+    page = visit.page
+    page.locator("#task").select_option("skin_profile")
+    expect(page.locator(".list a")).to_have_count(2)
+    visit.press("Enter")
+    shown = visit.case()
+    save = page.get_by_role("button", name="Save and go on")
+    visit.press("2")
+    expect(save).to_be_disabled()
+    expect(page.locator("fieldset.current")).to_contain_text("hair")
+    visit.press("3")
+    shown = visit.after(lambda: visit.press("Enter"), shown)
+    # One head alone can't be graded: by Tab and the arrows, as any radio button.
+    visit.press("1")
+    page.get_by_role("group", name="hair").get_by_role("radio").first.focus()
+    visit.press("ArrowUp")
+    expect(save).to_be_disabled()
+    page.get_by_role("group", name="Why").get_by_role("radio", name="covered").focus()
+    visit.press(" ")
+    visit.press("Enter")
+    visit.told("That was the last one here.")
+    said = [(label.head, label.value, label.cannot_grade) for label in clinic.labels()]
+    assert said == [
+        ("skin", "oily", None),
+        ("hair", "curly", None),
+        ("skin", "dry", None),
+        ("hair", None, "covered"),
+    ]
 
 
 def test_what_clients_write_is_never_markup(clinic: Clinic, meet: Meet) -> None:

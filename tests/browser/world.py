@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ import httpx
 
 from data.synthetic.drawing import draw, plan
 from serving.gateway.access import Role
-from serving.gateway.store.repositories import labels, tokens
+from serving.gateway.blobs import keep
+from serving.gateway.store.repositories import images, labels, predictions, queue, tokens
+from serving.gateway.store.repositories.predictions import Origin
 from serving.gateway.store.tables import Label
 from serving.gateway.systems import all_systems
 from tests.bundles import tiny_bundle
@@ -74,10 +76,34 @@ class Clinic:
                 _fine(app.post("/predict/", files=form_of(data), params=about))
         return patient
 
-    def reject(self, key: str, notes: str) -> None:
+    def heads(self, heads: Mapping[str, Sequence[str]], task: str = "skin_profile", count: int = 2) -> None:
+        """Let images of a model with several heads wait, without a model."""
+        said = {
+            head: {
+                "label": names[0], "confidence": 0.5, "set": list(names[:2]), "uncertain": True,
+                "probabilities": {name: 1 / len(names) for name in names},
+            }
+            for head, names in heads.items()
+        }  # fmt: skip
+        origin = Origin(task, task, "1", *(f"sha256:{'0' * 64}", "fp32", *[f"sha256:{'0' * 64}"] * 2))
+        with self.live.settings() as settings, self.live.scope(self.tenant) as scope:
+            for one in plan("face", count, seed=1, size=256):
+                kept = keep(settings.open_blobs(), scope.tenant, draw(one), "image/jpeg")
+                image = images.add(
+                    scope, kept, media_type="image/jpeg", width=256, height=256, system="s3", owner="test"
+                )
+                row = predictions.add(
+                    scope, origin, image_id=image.id, verdict="gradable", answer={"heads": said}
+                )
+                queue.enter(
+                    scope, task=task, image_id=image.id, prediction_id=row.id,
+                    reasons=["uncertain"], priority=1.0,
+                )  # fmt: skip
+
+    def reject(self, key: str, notes: str, reason: str = "wrong") -> None:
         """Let the app's user say that an answer is wrong."""
         with self.app() as app:
-            _fine(app.post("/cases/reject", json={"case_id": key, "reason": "wrong", "notes": notes}))
+            _fine(app.post("/cases/reject", json={"case_id": key, "reason": reason, "notes": notes}))
 
     def labels(self) -> list[Label]:
         """All that stand, oldest first."""
@@ -95,15 +121,21 @@ class Clinic:
 
 
 @contextlib.contextmanager
-def world(folder: Path, *, registry: bool = False, **environment: str) -> Iterator[World]:
-    """Everything, ready. The lesions' model has a challenger; with a ``registry`` both are versions there."""
+def world(
+    folder: Path, *, registry: bool = False, size: tuple[int, int] = (64, 64), **environment: str
+) -> Iterator[World]:
+    """Everything, ready. The lesions' model has a challenger; with a ``registry`` both are versions there.
+
+    ``size`` is what the models are given of a photograph.
+    """
     home = folder / "gateway" / "home"
     tasks = {"dr_grading": {"grade": GRADES}, "skin_lesion": {"diagnosis": LESIONS}}
     if registry:
         tasks.pop("skin_lesion")
-        _register(folder, home)
+        _register(folder, home, size)
     for task, heads in tasks.items():
-        promote(home / "serving", tiny_bundle(folder / task, task=task, heads=heads, quality="photo"), "1")
+        bundle = tiny_bundle(folder / task, task=task, heads=heads, quality="photo", size=size)
+        promote(home / "serving", bundle, "1")
     if not registry:
         other = tiny_bundle(folder / "other", task="skin_lesion", seed=7, quality="photo")
         challenge(home / "serving", other, "2", "shadow")
@@ -122,7 +154,7 @@ def world(folder: Path, *, registry: bool = False, **environment: str) -> Iterat
         yield World(live, servers)
 
 
-def _register(folder: Path, home: Path) -> None:
+def _register(folder: Path, home: Path, size: tuple[int, int]) -> None:
     """Three versions of the lesions' model: the second serves, the third waits for approval, in shadow."""
     import os
 
@@ -141,6 +173,7 @@ def _register(folder: Path, home: Path) -> None:
             task="skin_lesion",
             seed=number,
             quality="photo",
+            size=size,
             test_digest=digest_json(f"test {number}"),
             parity={name: {"passed": True} for name in ("onnx", "cam", "served")},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from serving.gateway.loop import answers
-from serving.gateway.loop.reading import verdict_of
+from serving.gateway.loop.reading import state_of, verdict_of
 from serving.gateway.store.engine import Store
 from serving.gateway.store.repositories import labels, predictions
 from serving.gateway.store.scope import Scope
@@ -58,6 +58,9 @@ def _read(scope: Scope, task: str) -> dict[str, dict[str, str]]:
         by_image.setdefault(row.image_id, []).append(row)
     found = {}
     for image_id, standing in by_image.items():
+        # Where readers disagree and nobody has decided, nobody knows who is right.
+        if state_of(standing, 1) == "adjudicate":
+            continue
         values = {row.head: row.value for row in verdict_of(standing)}
         if all(value is not None for value in values.values()):
             found[image_id] = {head: str(value) for head, value in values.items()}

@@ -1,6 +1,7 @@
 // The gateway's routes. Every error has the server's words; a session that ended is told apart.
 
-const PATIENCE_MS = 60_000;
+// Longer than the gateway's own limits: it says what took too long.
+const PATIENCE_MS = 130_000;
 
 export class Refused extends Error {
   constructor(status, code, message, hint) {

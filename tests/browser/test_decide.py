@@ -1,0 +1,80 @@
+"""Approve, promote and roll back by the page: the very commands of a terminal, with the very ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.conftest import Meet
+from tests.browser.world import World, world
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("registered"), registry=True) as made:
+        yield made
+
+
+def _registry(made: World, *words: str) -> object:
+    command = [sys.executable, "-m", "pipelines.cli", "models", *words, "--json"]
+    env = {**os.environ, **made.live.env}
+    return json.loads(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
+
+
+def test_a_version_is_approved_promoted_and_rolled_back(registered: World, meet: Meet) -> None:
+    clinic = registered.clinic()
+    clinic.lesions(3, size=256)
+    visit = meet(clinic.reader(), url=registered.live.url)
+    page = visit.page
+    visit.show("#/models")
+    page.locator("h1", has_text="Models").wait_for()
+    page.locator(".list a", has_text="skin lesion").click()
+    page.set_default_timeout(90_000)
+    expect(page.locator("main")).to_contain_text("Gate report of version 3", timeout=90_000)
+    expect(page.locator("main")).to_contain_text("waits for approval")
+    expect(page.locator("main")).to_contain_text("Both answered 3 images")
+
+    def decide(label: str, why: str, then: str) -> None:
+        page.get_by_role("button", name=label).click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Why?").fill(why)
+        dialog.get_by_role("button", name=label).click()
+        page.get_by_role("button", name=then).wait_for()
+
+    decide("Approve version 3", "looked at both", "Promote version 3")
+    decide("Promote version 3", "better on the rare ones", "Roll back to version 2")
+    with clinic.app() as app:
+        assert app.get("/readyz").status_code == 200
+    decide("Roll back to version 2", "it was not", "Roll back to version 3")
+    expect(page.locator(".ledger")).to_contain_text("it was not")
+
+    # Nobody else than the reader did it, and the history is whole.
+    entries = _registry(registered, "history", "skin_lesion", "--all")
+    assert isinstance(entries, list)
+    said = [(one["why"], one["who"]) for one in entries if one["who"] == "Dr. Ada" and one["why"]]
+    assert [why for why, _ in said] == ["looked at both", "better on the rare ones", "it was not"]
+    assert _registry(registered, "verify") == {"ok": True, "findings": []}
+
+
+def test_what_the_registry_refuses_is_told(registered: World, meet: Meet) -> None:
+    visit = meet(registered.clinic().reader(), url=registered.live.url)
+    page = visit.page
+    visit.show("#/models/skin_lesion")
+    button = page.get_by_role("button", name="Roll back to version 3")
+    button.wait_for(timeout=90_000)
+    button.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Why?").fill("no")
+    dialog.get_by_role("button", name="Roll back").click()
+    # Two letters are no reason: the field itself says so, and nothing is sent.
+    assert dialog.get_by_label("Why?").evaluate("field => !field.validity.valid")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
