@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -18,18 +17,18 @@ from serving.gateway.loop.challenge import Challengers
 from serving.gateway.loop.drift import Watch
 from serving.gateway.loop.patrol import Patrol
 from serving.gateway.loop.policy import QueuePolicy
-from serving.gateway.loop.registry import RegistryCommand
+from serving.gateway.loop.registry import RegistryAway, RegistryCommand
 from serving.gateway.models import Models
 from serving.gateway.rates import Limiter
-from serving.gateway.retention import Eraser
+from serving.gateway.retention import Eraser, LearnedVersion
 from serving.gateway.settings import Settings
 from serving.gateway.store import unscoped
 from serving.gateway.store.engine import Store
+from serving.gateway.upkeep import Upkeep
 
 #: Of this program. In an image that only holds its folders, nobody can say.
 VERSION = versions("retiderm").get("retiderm", "unknown")
 _T = TypeVar("_T")
-_LOG = logging.getLogger("retiderm.gateway")
 
 
 class Part(Protocol):
@@ -66,10 +65,12 @@ class Gateway:
         self.watch = Watch(self.store, settings.serving_root)
         self.patrol = Patrol(self.watch, self._tenants, settings.drift_minutes)
         self.registry = RegistryCommand(settings.registry_command)
+        self.upkeep = Upkeep(self.eraser, self._tenants, settings.retention_days, self._learned_from)
         self.jobs = Jobs(self)
         self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
         self._models: Models | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def models(self) -> Models:
@@ -85,17 +86,17 @@ class Gateway:
     async def start(self) -> None:
         """Open the way to the models, start the queue, and go on with what a crash cut off."""
         settings = self.settings
+        self._loop = asyncio.get_running_loop()
         self._models = Models(settings.models_url, settings.model_s, settings.model_tasks)
         await self.jobs.start()
-        for tenant in await self.run(unscoped.all_tenants, self.store):
-            for report in await self.run(self.eraser.resume, tenant.id):
-                _LOG.info("the erasure %s goes on: finished %s", report.erasure_id, report.finished)
         for part in self.parts.values():
             await part.start()
         self.patrol.start(self.run)
+        self.upkeep.start(self.run)
 
     async def stop(self) -> None:
         """Let work end, then close everything."""
+        await self.upkeep.stop()
         await self.patrol.stop()
         await self.jobs.stop()
         await self.challengers.stop()
@@ -105,6 +106,20 @@ class Gateway:
             await self._models.close()
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self.store.close()
+
+    def _learned_from(self, contents: Sequence[str]) -> Mapping[str, Sequence[LearnedVersion]]:
+        """Ask the registry, from a thread. At a stop its process is ended."""
+        assert self._loop is not None
+        asked = asyncio.run_coroutine_threadsafe(self.registry.learned(contents), self._loop)
+        while True:
+            try:
+                return asked.result(timeout=0.5)
+            except TimeoutError:
+                if asked.done():
+                    raise
+                if self.eraser.stopped:
+                    asked.cancel()
+                    raise RegistryAway("The gateway stops.") from None
 
     def _tenants(self) -> list[str]:
         return [tenant.id for tenant in unscoped.all_tenants(self.store)]

@@ -4,8 +4,9 @@ An erasure goes in steps, each of which a crash may follow; :meth:`Eraser.resume
 
 1. One transaction removes the rows, writes down which contents they had, and says so in the audit log.
 2. For each content, under its row's lock: where no other image has it, its bytes go, then its row.
-3. It is asked which model versions had learned from these contents, and the audit log gets the end: what was
-   removed, what stayed since it is another image's too, and those versions.
+3. The audit log gets the end: what was removed, and what stayed since it is another image's too.
+4. The registry is asked which model versions had learned from these contents (:meth:`Eraser.ask`), when it is
+   within reach; the audit log gets them as well. ``upkeep.py`` does it, and goes on with what was cut off.
 
 Datasets to come ask ``erasures.excluded``.
 """
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
 
 from data.errors import RetidermError, UsageError
 from serving.gateway.blobs import BlobStore
@@ -42,15 +43,16 @@ class LearnedVersion:
     dataset_digest: str
 
 
-# From a tenant and the SHA-256 of erased images to the model versions that had learned from them.
-LearnedFrom = Callable[[str, Sequence[str]], Sequence[LearnedVersion]]
+#: From the SHA-256 of erased images to the model versions that had learned from each. Raises a
+#: ``RetidermError`` where that can't be said of every version: it is never guessed.
+LearnedFrom = Callable[[Sequence[str]], Mapping[str, Sequence[LearnedVersion]]]
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
     """What an erasure did. ``finished`` is False where bytes could not be reached yet: it will be resumed.
 
-    ``learned`` is None where nobody could say which models had learned from the images; never a guess.
+    ``learned`` is None until somebody could say which models had learned from the images; never a guess.
     """
 
     erasure_id: str
@@ -62,12 +64,21 @@ class ErasureReport:
 
 
 class Eraser:
-    """Erases, resumes and sweeps. ``learned_from`` is the hook of those who know what models learned from."""
+    """Erases, resumes and sweeps."""
 
-    def __init__(self, store: Store, blobs: BlobStore, learned_from: LearnedFrom | None = None) -> None:
+    def __init__(self, store: Store, blobs: BlobStore) -> None:
         self._store = store
         self._blobs = blobs
-        self._learned_from = learned_from
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let the long ones (:meth:`older`, :meth:`sweep`) end after what they are at."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopped.is_set()
 
     def patient(self, tenant: str, patient_id: str, *, actor: str, reason: str) -> ErasureReport:
         """Erase a patient: scans, images, overlays, predictions, cases, labels, answers. ``NotFound``."""
@@ -84,24 +95,55 @@ class Eraser:
             tenant, actor, about("case", key), reason, lambda s: erasures.reach(s, case_key=key)
         )
 
-    def older(self, tenant: str, days: int, *, actor: str = "retention") -> ErasureReport | None:
-        """Erase images, scans and cases that are older than so many days; None where there are none."""
+    def older(self, tenant: str, days: int, *, actor: str = "retention") -> list[ErasureReport]:
+        """Erase images, scans and cases that are older than so many days, with what belongs to them.
+
+        What belongs together goes when the youngest of it is old. A hundred at a time, each an erasure of its
+        own, so that nobody who writes has to wait for all of them.
+        """
         if days < 1:
             raise UsageError("Retention is at least one day.")
         before = self._store.clock() - dt.timedelta(days=days)
         name, reason = about("retention", f"{days}d"), f"older than {days} days"
+        reports = []
+        for kind in erasures.AGEING:
+            after = ""
+            while not self.stopped:
+                with self._store.read(tenant, actor) as scope:
+                    ids = erasures.aged(scope, kind, before, after=after)
+                if not ids:
+                    break
+                after = ids[-1]
+                if (begun := self._begin_older(tenant, actor, kind, ids, before, name, reason)) is not None:
+                    reports.append(self._finish(tenant, actor, begun))
+        return reports
+
+    def _begin_older(
+        self,
+        tenant: str,
+        actor: str,
+        kind: str,
+        ids: Sequence[str],
+        before: dt.datetime,
+        name: str,
+        reason: str,
+    ) -> str | None:
         with self._store.write(tenant, actor) as scope:
-            found = erasures.reach(scope, before=before)
-            if found.size() == 0:
-                return None
-            row = erasures.remove(scope, found, name=name, reason=reason)
-        return self._finish(tenant, actor, row.id)
+            found = erasures.reach_aged(scope, kind, ids, before)
+            return erasures.remove(scope, found, name=name, reason=reason).id if found.size() else None
 
     def resume(self, tenant: str, *, actor: str = "retention") -> list[ErasureReport]:
-        """Go on with erasures that a crash or an unreachable image store cut off. For every start."""
+        """Go on with erasures that a crash or an unreachable image store cut off; to the first that can't."""
         with self._store.read(tenant, actor) as scope:
             waiting = [row.id for row in erasures.unfinished(scope)]
-        return [self._finish(tenant, actor, key) for key in waiting]
+        reports = []
+        for key in waiting:
+            if self.stopped:
+                break
+            reports.append(self._finish(tenant, actor, key))
+            if not reports[-1].finished:
+                break
+        return reports
 
     def sweep(self, tenant: str, *, actor: str = "retention") -> int:
         """Remove bytes that no row refers to (what killed uploads left) and idempotency keys that are over.
@@ -112,12 +154,42 @@ class Eraser:
             idempotency.clear_expired(scope)
         with self._store.read(tenant, actor) as scope:
             unreferenced = images.unreferenced(scope)
-        removed = sum(not self._collect(tenant, actor, sha256) for sha256 in unreferenced)
+        removed = 0
+        for sha256 in unreferenced:
+            if self.stopped:
+                return removed
+            removed += not self._collect(tenant, actor, sha256)
         for old in self._old_contents(tenant):
             with self._store.read(tenant, actor) as scope:
                 known = images.known(scope, old)
-            removed += sum(not self._collect(tenant, actor, sha256) for sha256 in old if sha256 not in known)
+            for sha256 in old:
+                if self.stopped:
+                    return removed
+                removed += sha256 not in known and not self._collect(tenant, actor, sha256)
         return removed
+
+    def ask(self, tenant: str, learned_from: LearnedFrom, *, actor: str = "retention") -> int:
+        """Find out which model versions had learned from what was erased, where that isn't known yet.
+
+        Returns:
+            Of how many erasures it is known now.
+
+        Raises:
+            RetidermError: ``learned_from`` can't say. It is asked again another time.
+        """
+        with self._store.read(tenant, actor) as scope:
+            waiting = {
+                row.id: [item.sha256 for item in erasures.contents(scope, row.id)]
+                for row in erasures.unasked(scope)
+            }
+        if not waiting:
+            return 0
+        told = learned_from(sorted({sha256 for contents in waiting.values() for sha256 in contents}))
+        for erasure_id, contents in waiting.items():
+            found = dict.fromkeys(version for sha256 in contents for version in told.get(sha256, ()))
+            with self._store.write(tenant, actor) as scope:
+                erasures.learn(scope, erasure_id, [asdict(version) for version in found])
+        return len(waiting)
 
     def _erase(
         self, tenant: str, actor: str, name: str, reason: str, find: Callable[[Scope], Reach]
@@ -129,16 +201,14 @@ class Eraser:
     def _finish(self, tenant: str, actor: str, erasure_id: str) -> ErasureReport:
         with self._store.read(tenant, actor) as scope:
             open_ = [c.sha256 for c in erasures.contents(scope, erasure_id) if c.settled_at is None]
-            every = [c.sha256 for c in erasures.contents(scope, erasure_id)]
         try:
             for sha256 in open_:
                 self._collect(tenant, actor, sha256, erasure_id)
         except RetidermError as error:
             _log.warning("the erasure %s waits: %s", erasure_id, error.code)
             return self._report(tenant, erasure_id)
-        learned = self._ask(tenant, every)
         with self._store.write(tenant, actor) as scope:
-            erasures.finish(scope, erasure_id, learned)
+            erasures.finish(scope, erasure_id)
         self._store.settle()
         return self._report(tenant, erasure_id)
 
@@ -154,19 +224,6 @@ class Eraser:
             if erasure_id is not None:
                 erasures.settle(scope, erasure_id, sha256, kept=kept)
         return kept
-
-    def _ask(self, tenant: str, contents: Sequence[str]) -> dict[str, Any]:
-        if not contents:
-            return {"known": True, "versions": []}
-        if self._learned_from is None:
-            return {"known": False, "why": "nothing is set up that knows what models learned from"}
-        try:
-            found = self._learned_from(tenant, contents)
-        except Exception as error:
-            # The registry being away must not keep anybody's data here.
-            _log.warning("which models had learned could not be found out: %s", type(error).__name__)
-            return {"known": False, "why": f"asking failed: {type(error).__name__}"}
-        return {"known": True, "versions": [asdict(version) for version in found]}
 
     def _report(self, tenant: str, erasure_id: str) -> ErasureReport:
         with self._store.read(tenant) as scope:

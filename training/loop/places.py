@@ -75,16 +75,25 @@ def default_base(registry: Registry, task: str) -> Dataset:
             f"{task} has no champion yet, so there is no dataset to add labels to.",
             hint=f"Train a first version (retiderm run {task} --data …), or name a dataset: --base DATASET.",
         )
-    for path in _made_here(task, champion.dataset_digest):
-        try:
-            return Dataset.open(path)
-        except DatasetError:
-            continue
+    if (found := find(task, champion.dataset_digest)) is not None:
+        return found
     raise UsageError(
         f"The dataset that {task} version {champion.version} learned from "
         f"({champion.dataset_digest[:19]}…) is not here.",
         hint="Name it: --base DATASET, a folder made by `retiderm data ingest`.",
     )
+
+
+def find(task: str, digest: str) -> Dataset | None:
+    """The dataset of a digest, wherever this home has it; None where it has not."""
+    for path in (place(task, DATASETS) / short(digest), *_made_here(task, digest)):
+        try:
+            found = Dataset.open(path)
+        except DatasetError:
+            continue
+        if found.digest == digest:
+            return found
+    return None
 
 
 def _made_here(task: str, digest: str) -> list[Path]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from data.errors import Conflict, ServingError
 from serving.gateway.errors import ModelAway
+from serving.gateway.retention import LearnedVersion
 
 _TIMEOUT_S = 120.0
 _FRESH_S = 10.0
@@ -58,6 +60,28 @@ class RegistryCommand:
             self._read.clear()
             return await self._run(*words)
 
+    async def learned(self, contents: Sequence[str]) -> dict[str, list[LearnedVersion]]:
+        """For each of these images (SHA-256) the versions that had learned from it, where there are any.
+
+        Raises:
+            RegistryAway: as for :meth:`read`; or the data of some version is not to be found there.
+            Conflict: the registry refused.
+        """
+        with tempfile.NamedTemporaryFile("w", prefix="retiderm-", suffix=".txt") as file:
+            file.write("".join(f"{sha256}\n" for sha256 in contents))
+            file.flush()
+            async with self._one:
+                said = await self._run("learned", "--sha256-file", file.name)
+        if said["unknown"]:
+            named = ", ".join(f"{one['model']} {one['version']}" for one in said["unknown"][:10])
+            raise _away(f"the data that {named} learned from is not there")
+        found: dict[str, list[LearnedVersion]] = {}
+        for one in said["versions"]:
+            version = LearnedVersion(one["model"], one["version"], one["dataset_digest"])
+            for sha256 in one["images"]:
+                found.setdefault(sha256, []).append(version)
+        return found
+
     async def _run(self, *words: str) -> Any:
         if not self._command:
             raise _away("GATEWAY_REGISTRY_COMMAND is empty")
@@ -80,6 +104,9 @@ class RegistryCommand:
             process.kill()
             await process.wait()
             raise _away(f"it did not answer within {_TIMEOUT_S:.0f} s") from None
+        except asyncio.CancelledError:
+            process.kill()
+            raise
         said = err.decode(errors="replace")
         refusal = next((line for line in said.splitlines() if line.lower().startswith("error:")), "")
         if process.returncode == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,13 @@ from serving.gateway.store.types import about
 
 from .parts import one, own, page
 
+#: What has an age of its own, and by which moment.
+_AGES: dict[str, tuple[type[Row], Any]] = {
+    "case": (Case, Case.updated_at),
+    "scan": (Scan, Scan.created_at),
+    "image": (Image, Image.created_at),
+}
+AGEING = tuple(_AGES)
 # Under SQLite's and PostgreSQL's bounds on a statement's values.
 _PART = 500
 _GONE = 410
@@ -63,9 +70,8 @@ def reach(
     patient_id: str | None = None,
     user: str | None = None,
     case_key: str | None = None,
-    before: dt.datetime | None = None,
 ) -> Reach:
-    """Everything of a patient, of a user (S0's ``user_id``, S3's owner), of a case, or older than a moment.
+    """Everything of a patient, of a user (S0's ``user_id``, S3's owner), or of a case.
 
     Follows what belongs together: a scan's image and its overlay, the case of an image, the images of a case.
     The rows are locked, so that nothing is added to them meanwhile.
@@ -85,15 +91,34 @@ def reach(
         found.images |= _ids(scope, Image, Image.owner == user)
         found.scans |= _ids(scope, Scan, Scan.owner == user)
         found.cases |= _ids(scope, Case, Case.user_id == user)
-    if before is not None:
-        found.images |= _ids(scope, Image, Image.created_at < before)
-        found.scans |= _ids(scope, Scan, Scan.created_at < before)
-        found.cases |= _ids(scope, Case, Case.updated_at < before)
-    size = -1
-    while size != found.size():
-        size = found.size()
-        _widen(scope, found)
-    return found
+    return _whole(scope, found)
+
+
+def aged(scope: Scope, kind: str, before: dt.datetime, *, after: str = "", limit: int = 100) -> list[str]:
+    """Ids of a kind's rows (one of ``AGEING``) that are older than a moment, from the one after ``after``."""
+    table, moment = _AGES[kind]
+    query = select(table.id).where(table.tenant_id == scope.tenant, moment < before, table.id > after)
+    return list(scope.session.scalars(query.order_by(table.id).limit(limit)))
+
+
+def reach_aged(scope: Scope, kind: str, ids: Collection[str], before: dt.datetime) -> Reach:
+    """What an erasure of old rows takes: them and what belongs to them, where all of that is old.
+
+    A case that somebody wrote to yesterday keeps its first photograph.
+    """
+    table, _ = _AGES[kind]
+    found = _whole(scope, Reach(**{f"{kind}s": _ids_in(scope, table, table.id, ids)}))
+    young = Reach(
+        cases=_younger(scope, "case", found.cases, before),
+        scans=_younger(scope, "scan", found.scans, before),
+        images=_younger(scope, "image", found.images, before),
+    )
+    stays = _whole(scope, young)
+    return Reach(
+        images=found.images - stays.images,
+        scans=found.scans - stays.scans,
+        cases=found.cases - stays.cases,
+    )
 
 
 def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
@@ -180,12 +205,12 @@ def settle(scope: Scope, erasure_id: str, sha256: str, *, kept: bool) -> None:
     scope.session.flush()
 
 
-def finish(scope: Scope, erasure_id: str, learned: dict[str, Any]) -> Erasure:
-    """Say that an erasure is whole, and which models had learned; the audit log has the proof."""
+def finish(scope: Scope, erasure_id: str) -> Erasure:
+    """Say that an erasure is whole; the audit log has the proof."""
     row = one(scope, Erasure, erasure_id, "Erasure", lock=True)
     if row.finished_at is not None:
         return row
-    row.finished_at, row.learned = scope.now, learned
+    row.finished_at = scope.now
     gone = contents(scope, erasure_id)
     scope.session.flush()
     scope.audit(
@@ -195,9 +220,35 @@ def finish(scope: Scope, erasure_id: str, learned: dict[str, Any]) -> Erasure:
         counts=row.counts,
         erased=[item.sha256 for item in gone if not item.kept],
         kept_for_others=[item.sha256 for item in gone if item.kept],
-        learned=learned,
     )
+    if not gone:
+        learn(scope, erasure_id, [])
     return row
+
+
+def learn(scope: Scope, erasure_id: str, versions: Sequence[dict[str, str]]) -> None:
+    """Note which model versions had learned from an erasure's images; the audit log gets it too. Once."""
+    row = one(scope, Erasure, erasure_id, "Erasure", lock=True)
+    if _known(row):
+        return
+    row.learned = {"known": True, "versions": list(versions)}
+    scope.session.flush()
+    scope.audit("erasure.learned", row.about, erasure=row.id, versions=list(versions))
+
+
+def unasked(scope: Scope, *, limit: int = 100) -> list[Erasure]:
+    """Finished erasures of which nobody has said yet which models had learned from them, oldest first."""
+    rows = scope.session.scalars(
+        own(scope, Erasure)
+        .where(Erasure.finished_at.is_not(None))
+        .order_by(Erasure.created_at.desc(), Erasure.id)
+        .limit(1000)
+    )
+    return [row for row in rows if not _known(row)][::-1][:limit]
+
+
+def _known(row: Erasure) -> bool:
+    return bool((row.learned or {}).get("known"))
 
 
 def excluded(scope: Scope) -> list[str]:
@@ -214,6 +265,24 @@ def excluded(scope: Scope) -> list[str]:
     return list(scope.session.scalars(query))
 
 
+def _younger(scope: Scope, kind: str, keys: Iterable[str], before: dt.datetime) -> set[str]:
+    table, moment = _AGES[kind]
+    found: set[str] = set()
+    for part in _parts(keys):
+        query = select(table.id).where(table.tenant_id == scope.tenant, table.id.in_(part), moment >= before)
+        found.update(scope.session.scalars(query))
+    return found
+
+
+def _whole(scope: Scope, found: Reach) -> Reach:
+    """With everything that belongs to it."""
+    size = -1
+    while size != found.size():
+        size = found.size()
+        _widen(scope, found)
+    return found
+
+
 def _widen(scope: Scope, found: Reach) -> None:
     found.images |= _ids_in(scope, Image, Image.patient_id, found.patients)
     found.scans |= _ids_in(scope, Scan, Scan.patient_id, found.patients)
@@ -224,6 +293,7 @@ def _widen(scope: Scope, found: Reach) -> None:
     keys = _values_in(scope, Case, Case.key, Case.id, found.cases)
     found.images |= _ids_in(scope, Image, Image.case_key, keys)
     found.images |= _ids_in(scope, Image, Image.derived_from, found.images)
+    found.images |= _values_in(scope, Image, Image.derived_from, Image.id, found.images)
     found.scans |= _ids_in(scope, Scan, Scan.image_id, found.images)
     found.scans |= _ids_in(scope, Scan, Scan.overlay_id, found.images)
     found.cases |= _ids_in(scope, Case, Case.image_id, found.images)

@@ -35,7 +35,7 @@ VERSION = LearnedVersion("skin_lesion", "4", "sha256:" + "d" * 64)
 
 @pytest.fixture
 def eraser(store: Store, blobs: FolderBlobs) -> Eraser:
-    return Eraser(store, blobs, lambda tenant, contents: [VERSION])
+    return Eraser(store, blobs)
 
 
 @pytest.fixture
@@ -63,7 +63,8 @@ def test_a_patient_is_erased_everywhere(
     assert report.finished
     assert report.erased == tuple(sorted([world.sha256, world.overlay_sha256]))
     assert report.kept_for_others == ()
-    assert report.learned == (VERSION,)
+    # Nobody was asked yet.
+    assert report.learned is None
     assert report.counts == {
         "patients": 1,
         "images": 2,
@@ -120,18 +121,20 @@ def test_no_byte_of_it_is_left_in_sqlites_files(sqlite_store: Store, blobs: Fold
 
 def test_the_proof_is_in_the_audit_log(store: Store, tenant: str, world: World, eraser: Eraser) -> None:
     report = eraser.patient(tenant, world.patient, **WHO)
+    assert eraser.ask(tenant, lambda contents: {world.sha256: [VERSION], "0" * 64: [VERSION]}) == 1
+    assert eraser.ask(tenant, lambda contents: {}) == 0
     with store.read(tenant) as scope:
-        begun, ended = audit.entries(scope, about=f"patient:{world.patient}")
+        begun, ended, learned = audit.entries(scope, about=f"patient:{world.patient}")
         assert audit.verify(scope) == []
         assert erasures.get(scope, report.erasure_id).reason == WHO["reason"]
     assert (begun.action, ended.action) == ("erasure.begin", "erasure.end")
     assert begun.actor == ended.actor == "token:1"
     told = audit.data_of(ended)
     assert told["erased"] == list(report.erased)
-    assert told["learned"] == {
-        "known": True,
-        "versions": [{"model": "skin_lesion", "version": "4", "dataset_digest": VERSION.dataset_digest}],
-    }
+    assert learned.action == "erasure.learned"
+    assert audit.data_of(learned)["versions"] == [
+        {"model": "skin_lesion", "version": "4", "dataset_digest": VERSION.dataset_digest}
+    ]
     assert told["counts"]["labels"] == 1
     assert "Ada" not in repr((begun.data, ended.data))
 
@@ -165,19 +168,19 @@ def test_bytes_that_another_image_has_stay(
         assert erasures.excluded(scope) == [world.overlay_sha256]
 
 
-def test_who_had_learned_is_never_guessed(
-    store: Store, blobs: FolderBlobs, tenant: str, world: World
-) -> None:
-    def away(tenant: str, contents: Sequence[str]) -> Sequence[LearnedVersion]:
-        raise ConnectionError("the registry is away")
+def test_who_had_learned_is_never_guessed(store: Store, tenant: str, world: World, eraser: Eraser) -> None:
+    def away(contents: Sequence[str]) -> dict[str, list[LearnedVersion]]:
+        raise StoreError("the registry is away")
 
-    bob = bystander(store, blobs, tenant)
-    assert Eraser(store, blobs).patient(tenant, bob, **WHO).learned is None
-    report = Eraser(store, blobs, away).patient(tenant, world.patient, **WHO)
-    assert (report.finished, report.learned) == (True, None)
+    eraser.patient(tenant, world.patient, **WHO)
+    with pytest.raises(StoreError):
+        eraser.ask(tenant, away)
     with store.read(tenant) as scope:
-        told = audit.data_of(audit.entries(scope, about=f"patient:{world.patient}")[-1])
-    assert told["learned"] == {"known": False, "why": "asking failed: ConnectionError"}
+        (waiting,) = erasures.unasked(scope)
+        assert waiting.learned is None
+    assert eraser.ask(tenant, lambda contents: {}) == 1
+    with store.read(tenant) as scope:
+        assert erasures.get(scope, waiting.id).learned == {"known": True, "versions": []}
 
 
 def test_a_patient_without_images_has_taught_nobody(store: Store, tenant: str, eraser: Eraser) -> None:
@@ -199,7 +202,7 @@ def test_it_goes_on_where_it_was_cut_off(
         deleted.append(sha256)
         real(self, tenant, sha256)
 
-    eraser = Eraser(store, blobs, lambda tenant, contents: [])
+    eraser = Eraser(store, blobs)
     with monkeypatch.context() as patch:
         patch.setattr(FolderBlobs, "delete", second_fails)
         report = eraser.patient(tenant, world.patient, **WHO)
@@ -268,9 +271,14 @@ def test_what_is_too_old(store: Store, blobs: FolderBlobs, tenant: str, eraser: 
     world = fill(store, blobs, tenant)
     now += dt.timedelta(days=40)
     bystander(store, blobs, tenant)
-    assert eraser.older(tenant, 60) is None
-    report = eraser.older(tenant, 30)
-    assert report is not None
+    assert eraser.older(tenant, 60) == []
+    # Somebody wrote to the case yesterday: what belongs to it stays with it.
+    with store.write(tenant, "test") as scope:
+        cases.get(scope, world.case).updated_at = now - dt.timedelta(days=1)
+    assert eraser.older(tenant, 30) == []
+    with store.write(tenant, "test") as scope:
+        cases.get(scope, world.case).updated_at = now - dt.timedelta(days=40)
+    (report,) = eraser.older(tenant, 30)
     assert report.erased == tuple(sorted([world.sha256, world.overlay_sha256]))
     with store.read(tenant) as scope:
         assert [case.key for case in cases.listed(scope)] == ["other-case"]
