@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.core.bundle.card import HeadCard
 from serving.core.drift.features import Floats, below, cuts_of, deviations, tones
-from serving.core.drift.null import Null, draw
+from serving.core.drift.null import Counts, Null, count, draw
 from serving.core.drift.window import Window
 
 
@@ -37,6 +37,7 @@ class Measure:
     ``columns`` makes of values what is compared [., f], ``tell`` puts (reference, window) values into words.
     ``groups`` [n] numbers what belongs together, 0 to G - 1. ``unseen`` [e, f] are columns of images that the
     reference might as well have held: without them, what never happened in it could not happen by chance.
+    ``yes_or_no``: one column of zeros and ones.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Measure:
     columns: Callable[[Floats], Floats]
     tell: Callable[[Floats, Floats], Told]
     unseen: Floats | None = None
+    yes_or_no: bool = False
     own: Floats = field(init=False)
     weights: Floats = field(init=False)
 
@@ -60,8 +62,10 @@ class Measure:
         object.__setattr__(self, "own", own)
         object.__setattr__(self, "weights", weights)
 
-    def null(self, images: int, draws: int, seed: int) -> Null:
+    def null(self, images: int, draws: int, seed: int) -> Null | Counts:
         """What chance does to the statistic in windows of ``images``."""
+        if self.yes_or_no:
+            return count(self.own[:, 0], float(self.weights[0]), self.groups, images)
         columns = self._might(self.own)
         added = self.groups.max() + 1 + np.arange(len(columns) - len(self.own))
         groups = np.concatenate([self.groups, added])
@@ -188,8 +192,9 @@ def share(
         return Told(before, now, abs(now - before), text)
 
     return Measure(
-        name, family, head, values[:, None], groups, column, lambda given: given, tell, _extremes(1)
-    )
+        name, family, head, values[:, None], groups, column, lambda given: given, tell,
+        yes_or_no=True,
+    )  # fmt: skip
 
 
 def class_mix(
@@ -236,7 +241,7 @@ def uncertain(head: HeadCard, probabilities: Floats) -> Floats:
 
 
 def _extremes(columns: int) -> Floats:
-    """An image beyond every cut, or a yes, and one before every cut, or a no."""
+    """An image beyond every cut, and one before every cut."""
     return np.stack([np.zeros(columns), np.ones(columns)])
 
 

@@ -11,6 +11,7 @@ mean's own chance counted in (the exponential's predictive distribution, a Lomax
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,71 @@ class Null:
             return float((above + 1) / (len(self.values) + 1))
         far = (statistic - self.start) / (self.excess * self.beyond)
         return TAIL * float((1.0 + far) ** -self.beyond)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The same for a statistic that takes few values: those, ascending [v], and the chance of at least each."""
+
+    values: Floats
+    chances: Floats
+
+    def threshold(self, level: float) -> float:
+        """The least value that is reached with at most the chance ``level``; beyond all where none is."""
+        rare = np.flatnonzero(self.chances <= level)
+        return float(self.values[rare[0]]) - 1e-8 if len(rare) else 2.0 * float(self.values[-1])
+
+    def chance(self, statistic: float) -> float:
+        """The chance that a window without a shift lies at least so far off."""
+        # They are rounded.
+        place = int(np.searchsorted(self.values, statistic - 1e-8, side="left"))
+        return float(self.chances[place]) if place < len(self.chances) else float(self.chances[-1])
+
+
+def count(yes: Floats, weight: float, groups: NDArray[np.intp], images: int) -> Counts:
+    """The null of a share, from the reference's answers of 0 and 1 [n]: exact, without draws.
+
+    The share itself is known only as well as the reference tells it (a beta posterior from Jeffreys' prior),
+    so that a window's count is beta-binomial. Drawing from the reference would take a share of 2 in 512 for
+    certain, and alarm far too often. Where images of a group answer alike, all counts are worth fewer.
+    """
+    total, hits = len(yes), float(yes.sum())
+    worth = 1.0 / design_effect(yes, groups)
+    window = max(1, round(images * worth))
+    chances = beta_binomial(window, hits * worth + 0.5, (total - hits) * worth + 0.5)
+    shares = np.arange(window + 1) / window
+    values = distance((shares - hits / total)[:, None], np.array([weight]), total, images)
+    # The same distance above and below is one value.
+    different, which = np.unique(values.round(9), return_inverse=True)
+    each = np.bincount(which, weights=chances)
+    return Counts(different, np.minimum(1.0, each[::-1].cumsum()[::-1]))
+
+
+def design_effect(yes: Floats, groups: NDArray[np.intp]) -> float:
+    """How many images are worth one, since a group's answer alike: at least 1.
+
+    From ten answers of each kind on it is measured; of fewer, every group is taken to answer as one.
+    """
+    sizes = np.bincount(groups).astype(np.float64)
+    least = min(float(yes.sum()), float((1.0 - yes).sum()))
+    if least < 10:
+        return float((sizes**2).sum() / sizes.sum())
+    apart = np.bincount(groups, weights=yes - yes.mean())
+    return max(1.0, float((apart**2).sum() / (len(yes) * yes.var())))
+
+
+def beta_binomial(n: int, a: float, b: float) -> Floats:
+    """The chance of 0, 1, … n hits where the rate is itself only known as Beta(a, b): [n + 1]."""
+
+    def log_beta(x: float, y: float) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        + log_beta(k + a, n - k + b) - log_beta(a, b)
+        for k in range(n + 1)
+    ]  # fmt: skip
+    return np.asarray(np.exp(np.array(logs)))
 
 
 def distance(difference: Floats, weights: Floats, reference: Floats | int, window: Floats | int) -> Floats:

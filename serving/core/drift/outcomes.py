@@ -7,7 +7,6 @@ cases are wrong more often than others, and would alarm whatever the model does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from serving.core.bundle import HeadCard
 from serving.core.drift.features import Floats
-from serving.core.drift.null import Null
+from serving.core.drift.null import Null, beta_binomial
 from serving.core.drift.reference import Reference
 from serving.core.drift.report import Finding
 from serving.core.drift.settings import Settings
@@ -131,20 +130,6 @@ def calibration_error(confidence: Floats, correct: Floats) -> Floats:
     inside = np.eye(BINS)[which]
     gaps = (confidence - correct) @ inside
     return np.asarray(np.abs(gaps).sum(axis=1) / len(confidence))
-
-
-def beta_binomial(n: int, a: float, b: float) -> Floats:
-    """The chance of 0, 1, … n hits where the rate is itself only known as Beta(a, b): [n + 1]."""
-
-    def log_beta(x: float, y: float) -> float:
-        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
-
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        + log_beta(k + a, n - k + b) - log_beta(a, b)
-        for k in range(n + 1)
-    ]  # fmt: skip
-    return np.asarray(np.exp(np.array(logs)))
 
 
 def _known_accuracy(metrics: Mapping[str, Any]) -> tuple[float, float] | None:

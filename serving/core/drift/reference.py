@@ -19,7 +19,7 @@ from serving.core.bundle import REFERENCE, Bundle, HeadCard
 from serving.core.drift import measures as kinds
 from serving.core.drift.features import Floats, neighbour_distance, principal
 from serving.core.drift.measures import Measure
-from serving.core.drift.null import Null
+from serving.core.drift.null import Counts, Null
 from serving.core.drift.settings import Settings
 from serving.core.drift.window import Window
 
@@ -46,7 +46,7 @@ class Reference:
     metrics: Mapping[str, Any]
     measures: tuple[Measure, ...]
     absent: Mapping[tuple[str, str | None], str]
-    _nulls: dict[tuple[str, str | None, int, int, int], Null] = field(
+    _nulls: dict[tuple[str, str | None, int, int, int], Null | Counts] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -82,9 +82,10 @@ class Reference:
             found.anomaly()
         return cls(task, digest, heads, metrics or {}, tuple(found.measures), found.absent)
 
-    def null(self, measure: Measure, images: int, settings: Settings) -> Null:
+    def null(self, measure: Measure, images: int, settings: Settings) -> Null | Counts:
         """What chance does to a measure in a window of ``images``."""
-        size = max(settings.least, images - images % _STEP)
+        # A share's count is exact for its own number of images, and costs nothing.
+        size = images if measure.yes_or_no else max(settings.least, images - images % _STEP)
         key = (measure.name, measure.head, size, settings.draws, settings.seed)
         if key not in self._nulls:
             self._nulls[key] = measure.null(size, settings.draws, settings.seed)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from serving.core.drift import Finding, Reference, Settings, Window, judge
-from serving.core.drift.outcomes import beta_binomial, calibration_error
+from serving.core.drift.null import beta_binomial
+from serving.core.drift.outcomes import calibration_error
 from tests.drift_windows import HEAD, METRICS, arrays, reference, window
 
 FAST = Settings(draws=1000)
