@@ -40,7 +40,7 @@ BOTH = [
     "--set=train.batch_size=16",
     "--set=export.precisions=[fp32]",
     "--set=gate.floors={}",
-    "--set=gate.margin.loss=0.02",
+    "--set=gate.margin.loss=0.1",
 ]
 #: The first network has learned next to nothing, so that the second is better for certain.
 POOR = [
@@ -50,7 +50,7 @@ POOR = [
     "--set=train.lr=1e-6",
     "--set=train.backbone_lr=1e-6",
 ]
-BETTER = [*BOTH, "--set=train.epochs=4", "--set=train.ema_decay=0"]
+BETTER = [*BOTH, "--set=train.epochs=4", "--set=train.ema_decay=0", "--set=train.mixup_alpha=0"]
 
 
 @dataclass(frozen=True)
