@@ -6,6 +6,7 @@ service's. Nobody is told a path, a trace or a value: what we did not foresee be
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from data.errors import Overloaded, RequestError, RetidermError, ServingError
+from data.errors import Overloaded, RequestError, RetidermError, ServingError, StoreFull
 
 _LOG = logging.getLogger("retiderm.gateway")
 
@@ -139,6 +140,9 @@ def wire_of(error: Exception, request_id: str) -> Wire:
         code = _PLAIN.get(error.status_code, "http")
         headers = {str(k): str(v) for k, v in (error.headers or {}).items()}
         return Wire(error.status_code, code, str(error.detail), headers=headers)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # A form's file and an export lie in a temporary folder for a while.
+        error = StoreFull("No room is left on the server.", hint="Nothing was kept; ask again later.")
     status = _STATUS.get(error.code) if isinstance(error, RetidermError) else None
     if isinstance(error, RetidermError) and status is not None:
         if status >= 502:

@@ -25,6 +25,8 @@ from serving.metrics import BUCKETS
 _LOG = logging.getLogger("retiderm.gateway.access")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLACES = 256
+#: Answered however busy it is: a process that is full is alive, and must not be ended for it.
+_ALWAYS = ("/livez", "/metrics")
 _LIMIT = "retiderm.limit"
 
 REQUESTS = Counter("retiderm_gateway_requests", "Answers by route and status", ["system", "route", "status"])
@@ -73,7 +75,7 @@ class Front:
         self._in_flight += 1
         IN_FLIGHT.set(self._in_flight)
         try:
-            if self._in_flight > _PLACES:
+            if self._in_flight > _PLACES and scope["path"] not in _ALWAYS:
                 raise Overloaded("The gateway has no place now.")
             async with asyncio.timeout(self._seconds) as limit:
                 scope[_LIMIT] = limit

@@ -19,7 +19,7 @@ from serving.gateway.loop.patrol import Patrol
 from serving.gateway.loop.policy import QueuePolicy
 from serving.gateway.loop.registry import RegistryAway, RegistryCommand
 from serving.gateway.models import Models
-from serving.gateway.rates import Limiter
+from serving.gateway.rates import Limiter, Places
 from serving.gateway.retention import Eraser, LearnedVersion
 from serving.gateway.settings import Settings
 from serving.gateway.store import unscoped
@@ -28,6 +28,8 @@ from serving.gateway.upkeep import Upkeep
 
 #: Of this program. In an image that only holds its folders, nobody can say.
 VERSION = versions("retiderm").get("retiderm", "unknown")
+#: Requests of one client; half of what the gateway takes at once.
+_AT_ONCE = 128
 _T = TypeVar("_T")
 
 
@@ -60,6 +62,7 @@ class Gateway:
         self.eraser = Eraser(self.store, self.blobs)
         self.policy = QueuePolicy(settings.queue_unusual, settings.queue_audit, settings.queue_readers)
         self.limiter = Limiter(settings.requests_per_minute)
+        self.places = Places(_AT_ONCE)
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.challengers = Challengers(lambda: self.models, self.store, self.policy)
         self.watch = Watch(self.store, settings.serving_root)
@@ -69,6 +72,7 @@ class Gateway:
         self.jobs = Jobs(self)
         self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
+        self._image_threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="images")
         self._models: Models | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -82,6 +86,10 @@ class Gateway:
     async def run(self, work: Callable[..., _T], *args: object) -> _T:
         """Do blocking work on a thread of the gateway's own."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def run_images(self, work: Callable[..., _T], *args: object) -> _T:
+        """Do work with the image store on threads that nothing else needs: it may be slow to fail."""
+        return await asyncio.get_running_loop().run_in_executor(self._image_threads, work, *args)
 
     async def start(self) -> None:
         """Open the way to the models, start the queue, and go on with what a crash cut off."""
@@ -104,7 +112,8 @@ class Gateway:
             await part.stop()
         if self._models is not None:
             await self._models.close()
-        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        for threads in (self._threads, self._image_threads):
+            await asyncio.to_thread(threads.shutdown, wait=True)
         self.store.close()
 
     def _learned_from(self, contents: Sequence[str]) -> Mapping[str, Sequence[LearnedVersion]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def keep_picture(gateway: Gateway, tenant: str, picture: Picture) -> Kept:
     """The picture's bytes, safely in the image store. Its row comes after, by :func:`add_picture`."""
-    return await gateway.run(keep, gateway.blobs, tenant, picture.data, picture.media_type)
+    return await gateway.run_images(keep, gateway.blobs, tenant, picture.data, picture.media_type)
 
 
 async def checked(gateway: Gateway, data: bytes) -> Picture:

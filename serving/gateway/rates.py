@@ -1,17 +1,21 @@
-"""How often a client may ask, and how often an address may be wrong about its token.
+"""How often a client may ask, how much at once, and how often an address may be wrong about its token.
 
 Counted in this process: several gateways allow as many times more between them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections import Counter
+from collections.abc import Iterator
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from data.errors import Overloaded
 from serving.gateway.errors import TooManyRequests
 
 
@@ -39,3 +43,24 @@ class Limiter:
         stats = self._windows.get_window_stats(item, kind, client)
         wait = max(1, math.ceil(stats.reset_time - time.time()))
         return TooManyRequests(f"At most {item.amount} requests a minute.", retry_after=wait)
+
+
+class Places:
+    """How many requests each client may have in work at once, so that a slow one leaves places to others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def hold(self, client: str) -> Iterator[None]:
+        """A place for as long as the block lasts. ``Overloaded`` where the client has all that it may."""
+        if self._held[client] >= self._most:
+            raise Overloaded(f"{self._most} requests of this client are in work.", hint="Ask again later.")
+        self._held[client] += 1
+        try:
+            yield
+        finally:
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]

@@ -6,6 +6,7 @@ none is forgotten. The order is: token, rate, body, handler; a body is read only
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from data.errors import Overloaded
 from serving.gateway.access.gate import Identity
 from serving.gateway.access.roles import Role
 from serving.gateway.body import read_body
@@ -22,6 +24,7 @@ from serving.gateway.door import Door
 from serving.gateway.errors import Shape, Wire, detail_shape, respond, wire_of
 from serving.gateway.front import take_time
 from serving.gateway.openapi import usual
+from serving.gateway.rates import Places
 from serving.patchcore.body import drain
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NOTE = "__retiderm_access__"
 _WITH_BODY = ("POST", "PUT", "PATCH")
+#: Who has shown no token sends little, quickly, and few at once.
+_STRANGERS, _STRANGERS_BYTES, _STRANGERS_S = 16, 16 * 2**10, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +127,33 @@ class SystemRoute(APIRoute):
         gateway, system, access = self.gateway, self.system, self.access
         door = Door(gateway, system)
         path = self.path_format
+        strangers = Places(_STRANGERS)
 
-        async def handle(request: Request) -> Response:
-            request.scope["retiderm.route"] = (system.name, path)
-            try:
-                if not access.public:
-                    identity = await door.open(request, access.roles)
-                    request.state.identity = identity
+        async def known(request: Request) -> Response:
+            identity = await door.open(request, access.roles)
+            request.state.identity = identity
+            with gateway.places.hold(f"{identity.tenant}/{identity.subject}"):
                 if system.limits_itself:
                     take_time(request.scope)
                 elif request.method in _WITH_BODY:
                     await read_body(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
                 return await inner(request)
+
+        async def unknown(request: Request) -> Response:
+            if request.method in _WITH_BODY:
+                with strangers.hold(path):
+                    await read_body(request, _STRANGERS_BYTES, _STRANGERS_S)
+            return await inner(request)
+
+        async def handle(request: Request) -> Response:
+            request.scope["retiderm.route"] = (system.name, path)
+            try:
+                return await (unknown(request) if access.public else known(request))
             except Exception as error:
                 if system.limits_itself:
                     # What is sent still would be cut off, and the answer with it.
-                    await drain(request)
+                    with contextlib.suppress(Overloaded), strangers.hold(path):
+                        await drain(request)
                 return system.answer(error, request)
 
         return handle

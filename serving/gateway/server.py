@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import sys
@@ -14,6 +15,8 @@ from serving.gateway.settings import Settings
 from serving.listening import Server, listen, url_of
 
 _GRACE_S = 20
+#: A request's first line and headers have come by then, or the connection is closed.
+_HEADERS_S = 15.0
 
 
 def run(
@@ -44,6 +47,7 @@ def run(
     app = create_app(systems=systems, gateway=gateway)
     config = uvicorn.Config(
         app,
+        http=quick_to_ask(),
         log_config=None,
         # Our own line says less: no path, no query.
         access_log=False,
@@ -65,3 +69,47 @@ def quiet_logs() -> None:
     """Let libraries say warnings only: they name addresses with signatures in them, or say what we say."""
     for name in ("httpx", "httpcore", "botocore", "boto3", "s3transfer", "alembic", "dbos", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def quick_to_ask(seconds: float = _HEADERS_S) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP, which by itself waits for a request's headers for ever."""
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    class QuickToAsk(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        """Closes a connection on which no request has begun in time."""
+
+        _limit: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._asked():
+                self._rest()
+            elif self._limit is None:
+                self._wait()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._rest()
+            super().connection_lost(exc)
+
+        def _asked(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _wait(self) -> None:
+            self._limit = asyncio.get_running_loop().call_later(seconds, self._end)
+
+        def _rest(self) -> None:
+            if self._limit is not None:
+                self._limit.cancel()
+                self._limit = None
+
+        def _end(self) -> None:
+            self._limit = None
+            if not self._asked():
+                self.transport.close()
+
+    found: type[asyncio.Protocol] = QuickToAsk
+    return found

@@ -68,6 +68,8 @@ async def read_upload(request: Request, name: str = "file") -> Upload:
                 hint=f'With curl: -F "{name}=@photograph.jpg"',
             )
         data = await files[0].read()
+        # The body has it a second time, which nobody reads again.
+        request._body = b""
         return Upload(data, {key: item for key, item in form.multi_items() if isinstance(item, str)})
 
 

@@ -58,7 +58,7 @@ def build(gateway: Gateway, systems: Mapping[str, System]) -> APIRouter:
     @router.get("/files/{tenant}/{sha256}", include_in_schema=False)
     @public
     async def files(tenant: str, sha256: str, request: Request) -> Response:
-        return await gateway.run(_file, gateway, tenant, sha256, dict(request.query_params))
+        return await gateway.run_images(_file, gateway, tenant, sha256, dict(request.query_params))
 
     return router
 
@@ -66,7 +66,7 @@ def build(gateway: Gateway, systems: Mapping[str, System]) -> APIRouter:
 async def _store_ready(gateway: Gateway) -> bool:
     try:
         await gateway.run(gateway.store.check)
-        await gateway.run(gateway.blobs.check)
+        await gateway.run_images(gateway.blobs.check)
     except RetidermError:
         return False
     return True

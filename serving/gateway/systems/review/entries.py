@@ -146,7 +146,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @allow(Role.REVIEWER)
     async def get_image(who: Who, entry_id: Id) -> Response:
         """The photograph as it was sent."""
-        image, data = await gateway.run(_bytes, gateway, who, str(entry_id))
+        image, data = await gateway.run_images(_bytes, gateway, who, str(entry_id))
         return Response(data, media_type=image.media_type, headers=_SAFE)
 
     @router.get(
@@ -157,7 +157,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @allow(Role.REVIEWER)
     async def get_earlier(who: Who, entry_id: Id, scan_id: Id) -> Response:
         """The photograph of an earlier scan of the same patient."""
-        image, data = await gateway.run(_earlier_bytes, gateway, who, str(entry_id), str(scan_id))
+        image, data = await gateway.run_images(_earlier_bytes, gateway, who, str(entry_id), str(scan_id))
         return Response(data, media_type=image.media_type, headers=_SAFE)
 
     @router.get(
@@ -191,7 +191,7 @@ async def _drawn(gateway: Gateway, who: Identity, entry_id: str, what: str) -> R
             task = queue.get(scope, entry_id).task
         return task, _bytes(gateway, who, entry_id)[1]
 
-    task, data = await gateway.run(read)
+    task, data = await gateway.run_images(read)
     said = await gateway.models.ask(task, data, explain=what, features=False)
     if not said.overlay:
         raise NotFound("This model can't show what it looks at.")

@@ -193,7 +193,7 @@ async def _answer(gateway: Gateway, who: Identity, asked: Asked, known: Known, o
         data = picture.data
     else:
         assert known.image is not None
-        data = await gateway.run(gateway.blobs.get, who.tenant, known.image.sha256)
+        data = await gateway.run_images(gateway.blobs.get, who.tenant, known.image.sha256)
     try:
         whose = known.patient_id or (known.image.patient_id if known.image is not None else None)
         said = await gateway.challengers.ask(
