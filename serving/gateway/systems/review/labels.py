@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import tempfile
 import uuid
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from data.errors import IntegrityError, NotFound, RequestError
+from data.errors import IntegrityError, NotFound, Overloaded, RequestError
 from serving.core import label_studio
 from serving.core.label_studio import Choice, Question
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
+from serving.gateway.downloads import Download, built
+from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.reading import Said, classes_of, record
 from serving.gateway.routing import Who, allow
@@ -28,12 +31,16 @@ from serving.gateway.store import unscoped
 from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction, QueueEntry
+from serving.gateway.store.types import about
 from serving.gateway.systems.v1.common import Task, refusals
 
 FORMAT = 1
 _PAGE = 500
 _PIECE = 2**20
 _MOST_TASKS = 1000
+#: Of images inside Label Studio's tasks: they are all in memory at once.
+_MOST_INSIDE = 64 * 2**20
+_AT_ONCE = 2
 # The same labels give the same bytes, whenever they are exported.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
@@ -61,24 +68,27 @@ class Exchange(BaseModel):
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """Add them."""
 
+    places = asyncio.Semaphore(_AT_ONCE)
+
     @router.get(
         "/v1/review/labels/export",
         response_class=Response,
-        responses={**_ZIP, **refusals(422)},
+        responses={**_ZIP, **refusals(422, 507)},
     )
     @allow(Role.REVIEWER)
     async def export(
+        request: Request,
         who: Who,
         task: TaskQuery,
         images: Annotated[Literal["yes", "no"], Query(description="no: the labels alone.")] = "yes",
     ) -> Response:
         """Every label that stands, with its image: what the next dataset is made of (docs/loop.md)."""
-        file = await gateway.run(_export, gateway, who, task, images == "yes")
-        name = f"labels-{task}.zip"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(
-            iterate_in_threadpool(_pieces(file)), media_type="application/zip", headers=headers
-        )
+        if places.locked():
+            raise Overloaded("Other exports are being made.", hint="Ask again when they are done.")
+        take_time(request.scope)
+        async with places:
+            file, size = await gateway.run_images(_export, gateway, who, task, images == "yes")
+        return Download(gateway, file, size, f"labels-{task}.zip")
 
     @router.get("/v1/review/label-studio", responses=refusals(404, 422))
     @allow(Role.REVIEWER)
@@ -92,7 +102,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         ] = "data",
     ) -> Exchange:
         """What waits (or a batch) as Label Studio's tasks with the model's predictions."""
-        return await gateway.run(_exchange, gateway, who, task, batch_id, images == "data")
+        return await gateway.run_images(_exchange, gateway, who, task, batch_id, images == "data")
 
     @router.post(
         "/v1/review/label-studio",
@@ -110,10 +120,23 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         return await gateway.run(_import, gateway, who, task, await request.body())
 
 
-def _export(gateway: Gateway, who: Identity, task: str, with_images: bool) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115, the response closes it
+def _export(gateway: Gateway, who: Identity, task: str, with_images: bool) -> tuple[IO[bytes], int]:
+    counts: Counter[str] = Counter()
+
+    def fill(file: IO[bytes]) -> None:
+        _fill(gateway, who, task, with_images, file, counts)
+
+    file, size = built(fill, hint="TMPDIR needs room for it; images=no leaves the images out.")
+    with gateway.store.write(who.tenant, who.actor) as scope:
+        scope.audit("labels.export", about("task", task), **counts, bytes=size)
+    return file, size
+
+
+def _fill(
+    gateway: Gateway, who: Identity, task: str, with_images: bool, file: IO[bytes], counts: Counter[str]
+) -> None:
     tenant = next(row.name for row in unscoped.all_tenants(gateway.store) if row.id == who.tenant)
-    about = {
+    told = {
         "format": FORMAT,
         "task": task,
         "made_at": gateway.store.clock().isoformat(),
@@ -132,6 +155,8 @@ def _export(gateway: Gateway, who: Identity, task: str, with_images: bool) -> IO
                         continue
                     archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
                     written.add(name)
+                    counts["images"] += 1
+                counts["labels"] += 1
                 lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         with gateway.store.read(who.tenant, who.actor) as scope:
             excluded = erasures.excluded(scope)
@@ -140,9 +165,7 @@ def _export(gateway: Gateway, who: Identity, task: str, with_images: bool) -> IO
             while piece := lines.read(_PIECE):
                 entry.write(piece)
         archive.writestr(zipfile.ZipInfo("excluded.txt", _EPOCH), "".join(f"{one}\n" for one in excluded))
-        archive.writestr(zipfile.ZipInfo("export.json", _EPOCH), json.dumps(about))
-    file.seek(0)
-    return file
+        archive.writestr(zipfile.ZipInfo("export.json", _EPOCH), json.dumps(told))
 
 
 def _pages(gateway: Gateway, who: Identity, task: str) -> Iterator[list[dict[str, Any]]]:
@@ -200,12 +223,6 @@ def _said(row: Prediction | None, head: str) -> dict[str, Any] | None:
     }
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(_PIECE):
-            yield piece
-
-
 def _exchange(
     gateway: Gateway, who: Identity, task: str, batch_id: uuid.UUID | None, inside: bool
 ) -> Exchange:
@@ -217,6 +234,11 @@ def _exchange(
         shown = images.by_id(scope, {row.image_id for row in rows})
     if not rows:
         raise NotFound(f"Nothing of {task!r} waits there.")
+    if inside and sum(image.bytes for image in shown.values()) > _MOST_INSIDE:
+        raise RequestError(
+            f"These images have more than {_MOST_INSIDE // 2**20} MiB together.",
+            hint="Draw a batch, or have images=page.",
+        )
     choices = _choices(rows, told)
     questions = []
     for row in rows:

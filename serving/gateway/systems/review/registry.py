@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from data.errors import ServingError
+from data.errors import NotAllowed, ServingError
 from serving.gateway.access import Role
+from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.comparison import compare_answers
 from serving.gateway.routing import Who, allow
@@ -85,28 +86,24 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             registry_away=away,
         )
 
-    @router.post("/review/api/models/{task}/approve", responses=refusals(409, 503))
+    @router.post("/review/api/models/{task}/approve", responses=refusals(403, 409, 503))
     @allow(Role.REVIEWER)
     async def approve(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
         """Approve a version, where its task asks for a person's approval before it may be promoted."""
-        return await _decide(
-            gateway, who.subject, "approve", task, given.version or "challenger", why=given.why
-        )
+        return await _decide(gateway, who, "approve", task, given.version or "challenger", why=given.why)
 
-    @router.post("/review/api/models/{task}/promote", responses=refusals(409, 503))
+    @router.post("/review/api/models/{task}/promote", responses=refusals(403, 409, 503))
     @allow(Role.REVIEWER)
     async def promote(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
         """Let a version serve that the gate accepted. It takes effect without a lost request."""
-        return await _decide(
-            gateway, who.subject, "promote", task, given.version or "challenger", why=given.why
-        )
+        return await _decide(gateway, who, "promote", task, given.version or "challenger", why=given.why)
 
-    @router.post("/review/api/models/{task}/rollback", responses=refusals(409, 503))
+    @router.post("/review/api/models/{task}/rollback", responses=refusals(403, 409, 503))
     @allow(Role.REVIEWER)
     async def rollback(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
         """Go back to what served before."""
         to = ("--to", given.version) if given.version is not None else ()
-        return await _decide(gateway, who.subject, "rollback", task, *to, why=given.why)
+        return await _decide(gateway, who, "rollback", task, *to, why=given.why)
 
 
 async def _served(gateway: Gateway, task: str) -> Served:
@@ -116,7 +113,14 @@ async def _served(gateway: Gateway, task: str) -> Served:
 
 
 async def _decide(
-    gateway: Gateway, reader: str, verb: str, task: str, *words: str, why: str
+    gateway: Gateway, who: Identity, verb: str, task: str, *words: str, why: str
 ) -> dict[str, Any]:
-    found = await gateway.registry.change(verb, task, *words, "--why", why, "--who", reader)
+    """Models are all tenants' alike: those of the gateway's own decide for them.
+
+    Raises:
+        NotAllowed: the token is another tenant's.
+    """
+    if who.tenant != gateway.tenant:
+        raise NotAllowed("What serves is decided by readers of this gateway's own tenant.")
+    found = await gateway.registry.change(verb, task, *words, "--why", why, "--who", who.subject)
     return found if isinstance(found, dict) else {"result": found}

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import errno
-import tempfile
-from collections.abc import AsyncIterator
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import WithJsonSchema
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
-from data.errors import Overloaded, RequestError, StoreError, StoreFull
+from data.errors import Overloaded, RequestError
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
+from serving.gateway.downloads import Download, built
 from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.openapi import errors
@@ -26,7 +23,6 @@ from serving.gateway.store.types import about
 from serving.gateway.systems.s0 import forms
 from serving.gateway.systems.s0.archive import Archive, Filters
 
-_PIECE = 256 * 2**10
 _AT_ONCE = 2
 
 _Word = Annotated[str | None, Query(min_length=1, max_length=forms.LONGEST, pattern=forms.NO_NUL)]
@@ -66,7 +62,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             raise Overloaded("Other exports are being made.", hint="Ask again when they are done.")
         take_time(request.scope)
         async with places:
-            file, size = await gateway.run(_build, gateway, who, filters)
+            file, size = await gateway.run_images(_build, gateway, who, filters)
         name = f"cases-{gateway.store.clock():%Y%m%d-%H%M%S}.zip"
         return Download(gateway, file, size, name)
 
@@ -92,45 +88,16 @@ def moment(text: str) -> dt.datetime:
         return (dt.datetime.min if found.year == 1 else dt.datetime.max).replace(tzinfo=dt.UTC)
 
 
-class Download(StreamingResponse):
-    """A temporary file, sent in pieces and gone afterwards, however it ended."""
-
-    def __init__(self, gateway: Gateway, file: IO[bytes], size: int, name: str) -> None:
-        self._gateway, self._file = gateway, file
-        headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
-        super().__init__(self._pieces(), headers=headers, media_type="application/zip")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._file.close()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        while piece := await self._gateway.run(self._file.read, _PIECE):
-            yield piece
-
-
 def _build(gateway: Gateway, who: Identity, filters: Filters) -> tuple[IO[bytes], int]:
     """The archive's file, at its beginning, and its size."""
-    # It has no name: closed or killed, it is gone.
-    file = tempfile.TemporaryFile()  # noqa: SIM115, the response closes it
-    try:
+    counts: dict[str, int] = {}
+
+    def fill(file: IO[bytes]) -> None:
         archive = Archive(gateway.blobs, file)
         archive.fill(gateway.store, who, filters)
-        size = file.tell()
-        file.seek(0)
-    except BaseException as error:
-        file.close()
-        if isinstance(error, OSError):
-            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(
-                f"The export can't be made: {error.strerror}.",
-                hint="Export less at once: since, status, task.",
-            ) from error
-        raise
+        counts.update(cases=archive.cases, images=archive.images)
+
+    file, size = built(fill, hint="Export less at once: since, status, task.")
     with gateway.store.write(who.tenant, who.actor) as scope:
-        counts = {"cases": archive.cases, "images": archive.images, "bytes": size}
-        scope.audit("cases.export", about("tenant", who.tenant), **counts)
+        scope.audit("cases.export", about("tenant", who.tenant), **counts, bytes=size)
     return file, size
