@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import inspect
 import pkgutil
@@ -90,12 +91,17 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "cases.reject": lambda s, w: empty(cases.reject(s, "new", {"image_id": w.image}, by="me").reason),
     "cases.rejections": lambda s, w: gone(lambda: cases.rejections(s, "no such")),
     "cases.by_ids": lambda s, w: empty(cases.by_ids(s, [w.case_row])),
+    "erasures.aged": lambda s, w: empty(erasures.aged(s, "image", s.now + dt.timedelta(days=1))),
     "erasures.contents": lambda s, w: gone(lambda: erasures.contents(s, w.erasure)),
     "erasures.excluded": lambda s, w: empty(erasures.excluded(s)),
-    "erasures.finish": lambda s, w: gone(lambda: erasures.finish(s, w.erasure, {})),
+    "erasures.finish": lambda s, w: gone(lambda: erasures.finish(s, w.erasure)),
     "erasures.get": lambda s, w: gone(lambda: erasures.get(s, w.erasure)),
     "erasures.listed": lambda s, w: empty([e for e in erasures.listed(s) if e.id == w.erasure]),
+    "erasures.learn": lambda s, w: gone(lambda: erasures.learn(s, w.erasure, [])),
     "erasures.reach": lambda s, w: gone(lambda: erasures.reach(s, patient_id=w.patient)),
+    "erasures.reach_aged": lambda s, w: empty(
+        erasures.reach_aged(s, "image", [w.image], s.now + dt.timedelta(days=1)).size()
+    ),
     "erasures.remove": lambda s, w: empty(
         sum(
             erasures.remove(
@@ -107,6 +113,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
         )
     ),
     "erasures.settle": lambda s, w: gone(lambda: erasures.settle(s, w.erasure, w.sha256, kept=True)),
+    "erasures.unasked": lambda s, w: empty([e for e in erasures.unasked(s) if e.id == w.erasure]),
     "erasures.unfinished": lambda s, w: empty([e for e in erasures.unfinished(s) if e.id == w.erasure]),
     "features.add": lambda s, w: gone(lambda: features.add(s, w.prediction, Looks())),
     "features.of": lambda s, w: empty(features.of(s, [w.prediction])),
