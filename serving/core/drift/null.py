@@ -63,7 +63,7 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The same for a statistic that takes few values: those, ascending [v], and the chance of at least each."""
+    """The same for a statistic that takes few values: ascending [v], with the chance of at least each."""
 
     values: Floats
     chances: Floats
