@@ -1,8 +1,8 @@
 """Every speed benchmark in turn: ``python -m benchmarks [NAME...]``; each writes its figures to ``results/``.
 
 Some need images or a model of yours: without the option that names them they are left out, and said to be.
-Not among them, since each takes hours or an environment of its own: ``python -m benchmarks.quality`` (``make
-bench-quality``) and ``python -m benchmarks.anomaly`` (``make bench-anomaly``).
+Not among them, since each takes long or an environment of its own: ``python -m benchmarks.quality`` (``make
+bench-quality``), ``python -m benchmarks.anomaly`` (``make bench-anomaly``) and ``python -m benchmarks.loop``.
 """
 
 from __future__ import annotations

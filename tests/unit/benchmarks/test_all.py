@@ -8,8 +8,8 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS, main
 
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
-#: What takes hours or an environment of its own has a target in the Makefile instead.
-APART = {"quality", "anomaly"}
+#: What takes long or an environment of its own is run by itself.
+APART = {"quality", "anomaly", "loop"}
 #: A server that another one asks.
 HELPERS = {"kserve_default"}
 
