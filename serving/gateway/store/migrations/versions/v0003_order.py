@@ -28,29 +28,19 @@ COLUMNS = {
 
 def upgrade() -> None:
     """From ``jsonb``, which sorts keys by their length, to ``json``. What was sorted already stays so."""
-    if op.get_bind().dialect.name != "postgresql":
-        return
-    for table, columns in COLUMNS.items():
-        for column in columns:
-            op.alter_column(
-                table,
-                column,
-                type_=sa.JSON(),
-                existing_type=postgresql.JSONB(),
-                postgresql_using=f"{column}::json",
-            )
+    _turn(postgresql.JSONB(), sa.JSON(), "json")
 
 
 def downgrade() -> None:
     """Back to ``jsonb``."""
+    _turn(sa.JSON(), postgresql.JSONB(), "jsonb")
+
+
+def _turn(before: sa.JSON, after: sa.JSON, name: str) -> None:
     if op.get_bind().dialect.name != "postgresql":
         return
     for table, columns in COLUMNS.items():
         for column in columns:
             op.alter_column(
-                table,
-                column,
-                type_=postgresql.JSONB(),
-                existing_type=sa.JSON(),
-                postgresql_using=f"{column}::jsonb",
+                table, column, type_=after, existing_type=before, postgresql_using=f"{column}::{name}"
             )
