@@ -103,8 +103,8 @@ def portrait(size: int = 480, *, noise: float = 4.0, seed: int = 0) -> Picture:
 def turned(degrees: float, size: int = 480, *, seed: int = 0) -> Picture:
     """The drawn face on a head that is turned by so much towards the picture's right, seen by a camera.
 
-    The mean mesh in three dimensions with ``portrait`` as its skin, lit from the camera; triangle by triangle,
-    the furthest first.
+    The mean mesh in three dimensions with ``portrait`` as its skin, lit from the camera; triangle by
+    triangle, the furthest first.
     """
     skin_of = portrait(size, noise=0)
     mesh = mean_mesh() * (size / 5)

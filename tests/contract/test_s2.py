@@ -200,7 +200,9 @@ def test_the_last_slash_may_be_left_out(app: httpx.Client) -> None:
     assert app.get(f"/s2/patients/{patient_id}").json()["id"] == patient_id
 
 
-@pytest.mark.parametrize("patient_id", ["1", "nobody", "00000000-0000-4000-8000-000000000000", "%00", "..%2f", "' OR 1=1 --"])
+@pytest.mark.parametrize(
+    "patient_id", ["1", "nobody", "00000000-0000-4000-8000-000000000000", "%00", "..%2f", "' OR 1=1 --"]
+)
 def test_an_unknown_patient_is_not_found(app: httpx.Client, patient_id: str) -> None:
     said = {"patient_id": patient_id, "visit_type": "follow-up"}
     for answer in (

@@ -36,7 +36,7 @@ def test_every_answer_is_as_the_document_says(models: Servers, tmp_path: Path, d
         "GATEWAY_SYSTEMS": ",".join(all_systems()),
         "PATCHCORE_EXTRACTOR": str(tmp_path / "extractor"),
         "MODELS_DIR": str(tmp_path / "memories"),
-        # Each would be a process of seconds; the routes then say that there is none, as their document has it.
+        # Each would be a process of seconds; the routes then say that there is none.
         "GATEWAY_REGISTRY_COMMAND": "-",
     }
     if database == "postgresql":
