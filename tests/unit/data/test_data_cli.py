@@ -40,7 +40,7 @@ def test_sources() -> None:
     assert "ham10000" in invoke("sources")
     assert "CC BY-NC 4.0" in invoke("sources", "ham10000")
     assert "unlabelled" in invoke("sources", "labels")
-    assert len(json.loads(invoke("sources", "--json"))) == 14
+    assert len(json.loads(invoke("sources", "--json"))) == 15
     with pytest.raises(UsageError, match="no kind of source"):
         invoke("sources", "imagenet")
 
