@@ -157,7 +157,8 @@ def _hold(scope: Scope, sha256: str, size: int) -> None:
     """Lock a content's row, made where it isn't there."""
     query = select(Blob.sha256).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
     for _ in range(10):
-        insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now)
+        if insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now):
+            return  # a row that is ours alone until the transaction ends
         # Between the two, a clean-up may have removed the row that was in the first one's way: then again.
         if scope.session.execute(query.with_for_update()).first() is not None:
             return

@@ -31,10 +31,13 @@ def one(scope: Scope, table: type[_R], key: Any, called: str, *, lock: bool = Fa
         NotFound: there is none, or ``key`` is no id at all.
     """
     known = as_id(key)
-    query = own(scope, table).where(table.id == known)
-    if lock:
-        query = query.with_for_update()
-    row = scope.session.scalars(query).one_or_none() if known is not None else None
+    row: _R | None = None
+    if known is not None and lock:
+        query = own(scope, table).where(table.id == known).with_for_update()
+        row = scope.session.scalars(query).one_or_none()
+    elif known is not None:
+        # The tenant is a part of the key. What this transaction has in hand already is not read again.
+        row = scope.session.get(table, {"tenant_id": scope.tenant, "id": known})
     if row is None:
         raise NotFound(f"{called} not found")
     return row
