@@ -293,7 +293,9 @@ def test_a_stop_gives_the_job_back_and_the_next_start_ends_it(patient: Bench) ->
         other.does("thing")
         async with other.running():
             (found,) = await other.ended(job)
-        assert (found.status, found.attempts, other.seen[job.id]) == ("done", 2, 1)
+        assert (found.status, other.seen[job.id]) == ("done", 1)
+        # On a slow machine the first may take it up once more, and give it back, before it has stopped.
+        assert found.attempts >= 2
         other.store.close()
 
     asyncio.run(second(asyncio.run(first())))
