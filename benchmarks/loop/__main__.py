@@ -32,7 +32,7 @@ from benchmarks.loop.head import COMPONENTS, LENGTH, PENALTY
 from benchmarks.loop.judge import SHARE, band
 from benchmarks.loop.phase import FIGURES, Phase, simulate
 from benchmarks.loop.plot import draw
-from benchmarks.loop.study import BASELINE, CHOOSING, CONFIRMING, PARTS, Study, load
+from benchmarks.loop.study import BASELINE, CHOOSING, CONFIRMING, PARTS, STARTS, Study, load
 from benchmarks.loop.vectors import embedded
 from data.files import atomic_path, write_json
 from data.provenance import code_digest, cpu_quota, hardware, versions
@@ -43,7 +43,7 @@ OUT = ROOT / "benchmarks" / "results" / "loop.json"
 PICTURE = ROOT / "docs" / "loop-curves.webp"
 PACKAGES = ("numpy", "scikit-learn", "torch", "timm", "retiderm")
 
-#: What stands for election. Any of it may win, random too.
+#: What stands for election: strategies from a random first batch, and some from one by k-center. Any may win.
 STRATEGIES = (
     BASELINE,
     "entropy",
@@ -57,6 +57,10 @@ STRATEGIES = (
     "class_balanced(k_center)",
     "class_balanced(badge)",
     "class_balanced(cluster_margin)",
+    "k_center > badge",
+    "k_center > class_balanced(margin)",
+    "k_center > class_balanced(badge)",
+    "k_center > class_balanced(cluster_margin)",
 )
 
 STUDIES = (
@@ -215,6 +219,8 @@ def write(results: Sequence[Result], out: Path) -> None:
             "intervals": "95 %: seeds drawn again (labels, savings); Student's t over seeds (bands)",
             "choosing_seeds": list(CHOOSING),
             "confirming_seeds": list(CONFIRMING),
+            "simulations_a_seed": STARTS,
+            "designed_on": "other seeds (100 to 123), validation images alone: the head, the batches, the mixes",
         },
         "model": {
             "kind": "multinomial logistic regression, learned anew after every batch",

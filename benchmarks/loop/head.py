@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.core.selection import comparable
 from training.evaluate import metrics
 
 Floats = NDArray[np.float32]
@@ -29,8 +30,7 @@ def features(x: Floats, pool: Ints) -> Floats:
 
     Nothing but the pool's images, without their labels, sets the mean, the components and the scale.
     """
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    moved = unit - unit[pool].mean(axis=0)
+    moved = comparable(x, x[pool])
     _, vectors = np.linalg.eigh(np.cov(moved[pool].T.astype(np.float64)))
     found = moved @ vectors[:, ::-1][:, :COMPONENTS].astype(np.float32)
     scale = LENGTH / np.sqrt(np.square(found[pool]).sum(axis=1).mean())

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from serving.core.selection import Pool, select
 BASELINE = "random"
 #: Seeds that choose a strategy by validation images, and seeds that confirm it on test images.
 CHOOSING, CONFIRMING = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+#: Simulations of one seed, from other first batches; its curve is their mean, so that one start decides less.
+STARTS = 4
 #: Of the images that aren't for the test every seed keeps one in so many, whole groups, for validation.
 PARTS = 4
 
@@ -65,14 +66,18 @@ def cut(path: Path, seed: int) -> Cut:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one process is to simulate. ``confirm``: judge by test images instead of validation images."""
+    """What one process is to simulate.
+
+    ``strategy`` is a name, or two: ``k_center > class_balanced(badge)`` chooses the first batch, for which
+    there is no model yet, by k-center; alone, a strategy begins with a random batch. ``confirm``: judge by
+    test images instead of validation images.
+    """
 
     path: Path
     labels: tuple[int, ...]
     strategy: str
     seed: int
     confirm: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def full(asked: Asked) -> Mapping[str, float]:
@@ -84,35 +89,47 @@ def full(asked: Asked) -> Mapping[str, float]:
 
 
 def curve(asked: Asked) -> list[dict[str, float]]:
-    """The figures after every batch: ``labels``, those of :func:`benchmarks.loop.head.scores`, and
-    ``rarest``, how many labels the class with the fewest has.
+    """The figures after every batch, each the mean of the seed's :data:`STARTS` simulations."""
+    lines = [_simulated(asked, start) for start in range(STARTS)]
+    return [
+        {name: float(np.mean([point[name] for point in points])) for name in points[0]}
+        for points in zip(*lines, strict=True)
+    ]
 
-    Every strategy begins with the same random images of the seed.
+
+def _simulated(asked: Asked, number: int) -> list[dict[str, float]]:
+    """The figures after every batch of one simulation.
+
+    ``labels``, those of :func:`benchmarks.loop.head.scores`, and ``rarest``, how many labels the class with
+    the fewest has. All that begin at random begin with the same images.
     """
     data, part = load(asked.path), cut(asked.path, asked.seed)
     classes = int(data.y.max()) + 1
     judges = part.test if asked.confirm else part.val
     row_of = {name: row for row, name in enumerate(data.ids.tolist())}
-    order = np.random.default_rng([asked.seed, 1]).permutation(part.pool)
-    labelled = order[: asked.labels[0]]
+
+    def ask(strategy: str, labelled: Ints, count: int, step: int, model: HeadModel | None) -> Ints:
+        left = np.setdiff1d(part.pool, labelled)
+        pool = Pool(
+            ids=tuple(data.ids[left].tolist()),
+            probabilities=None if model is None else model(part.x[left]).astype(np.float32),
+            embeddings=part.x[left],
+            labelled=part.x[labelled],
+            labelled_classes=None if model is None else data.y[labelled],
+        )
+        batch = select(pool, strategy, count, seed=(asked.seed * STARTS + number) * 1000 + step)
+        return np.array([row_of[name] for name in batch.ids], np.int64)
+
+    start, _, strategy = asked.strategy.rpartition(" > ")
+    labelled = ask(start or BASELINE, np.zeros(0, np.int64), asked.labels[0], 0, None)
     points: list[dict[str, float]] = []
-    for step, following in enumerate((*asked.labels[1:], 0)):
+    for step, following in enumerate((*asked.labels[1:], 0), start=1):
         model = HeadModel.fit(part.x[labelled], data.y[labelled], classes)
         figures = scores(model(part.x[judges]), data.y[judges], model.share)
         rarest = int(np.bincount(data.y[labelled], minlength=classes).min())
         points.append({"labels": len(labelled), **figures, "rarest": rarest})
         if not following:
             break
-        left = np.setdiff1d(part.pool, labelled)
-        pool = Pool(
-            ids=tuple(data.ids[left].tolist()),
-            probabilities=model(part.x[left]).astype(np.float32),
-            embeddings=part.x[left],
-            labelled=part.x[labelled],
-            labelled_classes=data.y[labelled],
-            groups=tuple(data.group[left].tolist()),
-        )
-        count = following - len(labelled)
-        batch = select(pool, asked.strategy, count, seed=1000 * asked.seed + step, **asked.options)
-        labelled = np.concatenate([labelled, [row_of[name] for name in batch.ids]])
+        more = ask(strategy, labelled, following - len(labelled), step, model)
+        labelled = np.concatenate([labelled, more])
     return points

@@ -11,6 +11,7 @@ from serving.core.selection.base import Choice, Strategy
 from serving.core.selection.choosing import Selection, select
 from serving.core.selection.pool import Candidates, Pool
 from serving.core.selection.registry import MIXES, STRATEGIES, strategy
+from serving.core.selection.vectors import comparable
 
 __all__ = [
     "MIXES",
@@ -20,6 +21,7 @@ __all__ = [
     "Pool",
     "Selection",
     "Strategy",
+    "comparable",
     "select",
     "strategy",
 ]

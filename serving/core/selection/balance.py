@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -19,10 +19,14 @@ Ints = NDArray[np.int64]
 class ClassBalanced:
     """Each place goes to the class that has the fewest labels; the inner strategy says which image of it.
 
-    What is rare is never likeliest to a model that learned how rare it is. An image therefore stands for the
-    class whose probability is highest above that class's mean over the pool: argmax of p / mean(p)^``lean``;
-    ``lean`` 0 takes the likeliest class as it is. The count begins with the labels there are
-    (``labelled_classes``). Of several heads each gets an equal part of the batch, by the order of names.
+    What is rare is never likeliest to a model that learned how rare it is. So all is judged as if every class
+    were equally common: p / prior^``lean``, as Menon et al., Long-Tail Learning via Logit Adjustment, ICLR
+    2021, adjust logits; ``lean`` 0 leaves the probabilities as they are. The prior is each class's share of
+    the labels that there are (``labelled_classes``, each class as if it had half a label more), or where none
+    is told the mean probability over the pool. An image stands for the class that is then likeliest, and the
+    inner strategy sees the same probabilities.
+
+    Of several heads each gets an equal part of the batch, by the order of names.
 
     The idea, in other forms: Aggarwal, Popescu and Hudelot, Active Learning for Imbalanced Datasets, WACV
     2020; Bengar et al., Class-Balanced Active Learning for Image Classification, WACV 2022.
@@ -35,17 +39,22 @@ class ClassBalanced:
     def choose(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Choice:
         """See :class:`~serving.core.selection.base.Strategy`."""
         heads = len(candidates.heads)
+        have = [
+            np.bincount(known[known >= 0], minlength=values.shape[1])
+            for values, known in zip(candidates.heads, candidates.known, strict=True)
+        ]
+        even = [
+            _even(values, counts, self.lean) for values, counts in zip(candidates.heads, have, strict=True)
+        ]
+        leaning = replace(candidates, heads=tuple(even))
         left = np.arange(len(candidates), dtype=np.int64)
         parts: list[Choice] = []
-        for head, (values, known) in enumerate(zip(candidates.heads, candidates.known, strict=True)):
+        for head in range(heads):
             share = k // heads + (head < k % heads)
-            if not share:
-                continue
-            usual = np.maximum(values.mean(axis=0), 1e-12) ** self.lean
-            stands_for = (values[left] / usual).argmax(axis=1)
-            have = np.bincount(known[known >= 0], minlength=values.shape[1])
-            parts.append(_spread(self.inner, candidates, left, stands_for, have, share, rng))
-            left = np.setdiff1d(left, parts[-1].rows)
+            if share:
+                stands_for = even[head][left].argmax(axis=1)
+                parts.append(_spread(self.inner, leaning, left, stands_for, have[head], share, rng))
+                left = np.setdiff1d(left, parts[-1].rows)
         return _joined(parts)
 
 
@@ -78,6 +87,13 @@ def deal(have: Ints, available: Ints, k: int) -> Ints:
         level = np.where(given < available, have + given, np.iinfo(np.int64).max)[order]
         given[order[int(level.argmin())]] += 1
     return given
+
+
+def _even(values: NDArray[np.float64], counts: Ints, lean: float) -> NDArray[np.float64]:
+    """Probabilities [n, C] with the classes' prior taken out."""
+    prior = counts + 0.5 if counts.sum() else values.mean(axis=0)
+    leaning = values / np.maximum(prior / prior.sum(), 1e-12) ** lean
+    return np.asarray(leaning / np.maximum(leaning.sum(axis=1, keepdims=True), 1e-300))
 
 
 def _spread(

@@ -15,9 +15,9 @@ RARE = 3
 
 def pool(known: list[int] | None = None) -> Pool:
     rng = np.random.default_rng(0)
-    p = np.column_stack([rng.uniform(0.80, 0.95, 100), np.zeros(100), np.full(100, 0.01)])
+    p = np.column_stack([np.zeros(100), rng.uniform(0.01, 0.1, 100), np.full(100, 0.001)])
     p[:RARE, 2] = 0.15
-    p[50:, 1] = 0.04
+    p[50:, 1] = rng.uniform(0.6, 0.8, 50)
     p[:, 0] = 1 - p[:, 1] - p[:, 2]
     return Pool(
         ids=tuple(f"{row:03d}" for row in range(100)),
@@ -40,7 +40,6 @@ def test_places_go_where_labels_are_few() -> None:
     found = select(pool([0] * 50 + [1] * 50), "class_balanced(random)", 3, seed=0)
     assert set(found.ids) == {"000", "001", "002"}
     found = select(pool([2] * 50), "class_balanced(random)", 10, seed=0)
-    assert not {"000", "001", "002"} & set(found.ids)
     halves = [int(name) >= 50 for name in found.ids]
     assert sum(halves) == 5
 
