@@ -220,7 +220,7 @@ def write(results: Sequence[Result], out: Path) -> None:
             "choosing_seeds": list(CHOOSING),
             "confirming_seeds": list(CONFIRMING),
             "simulations_a_seed": STARTS,
-            "designed_on": "other seeds (100 to 123), validation images alone: the head, the batches, the mixes",
+            "designed_on": "other seeds (100 to 123) and validation images alone: head, batches, mixes",
         },
         "model": {
             "kind": "multinomial logistic regression, learned anew after every batch",

@@ -7,6 +7,7 @@
 ('b',)
 """
 
+from serving.core.selection.anomaly import sides
 from serving.core.selection.base import Choice, Strategy
 from serving.core.selection.choosing import Selection, select
 from serving.core.selection.pool import Candidates, Pool
@@ -23,5 +24,6 @@ __all__ = [
     "Strategy",
     "comparable",
     "select",
+    "sides",
     "strategy",
 ]
