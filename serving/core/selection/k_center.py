@@ -34,11 +34,12 @@ class KCenter:
             rows = coreset.select(x, k, seed=int(rng.integers(2**31))).indices
             return Choice(rows, _covered(x, rows))
         near = nearest(x, candidates.labelled)
+        lengths = np.square(x, dtype=np.float64).sum(axis=1)
         chosen, scores = np.empty(k, np.int64), np.empty(k)
         for place in range(k):
             row = int(near.argmax())
             chosen[place], scores[place] = row, near[row]
-            near = np.minimum(near, np.square(x - x[row], dtype=np.float32).sum(axis=1, dtype=np.float64))
+            near = np.minimum(near, np.maximum(lengths + lengths[row] - 2.0 * (x @ x[row]), 0.0))
             near[chosen[: place + 1]] = -1.0
         return Choice(chosen, np.maximum(scores, 0.0))
 
