@@ -31,7 +31,12 @@ from tests.browser.conftest import browser as browser
 from tests.gateway_live import LESIONS
 from tests.integration.serving.harness import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+# It trains twice and waits for a reader in a browser: many minutes, so it is asked for by name.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif("RETIDERM_WHOLE_LOOP" not in os.environ, reason="RETIDERM_WHOLE_LOOP=1 runs it"),
+]
 
 TASK = "skin_lesion"
 #: Of each class: images of the first data set, and of the cases that come later. Each shows another lesion.
