@@ -84,6 +84,12 @@ def _pages(token: str, visit: Visit) -> dict[str, Callable[[], object]]:
         visit.show("#/queue")
         page.get_by_role("button", name="Draw a batch").click()
 
+    def exchange() -> None:
+        visit.press("Escape")
+        page.get_by_role("button", name="Export or import").click()
+        page.get_by_role("button", name="Import", exact=True).click()
+        page.get_by_role("alert").get_by_text("Choose a file first").wait_for()
+
     def empty() -> None:
         visit.press("Escape")
         page.get_by_role("button", name="readers disagree").click()
@@ -114,6 +120,7 @@ def _pages(token: str, visit: Visit) -> dict[str, Callable[[], object]]:
         "labelled": done,
         "earlier": earlier,
         "batch": batch,
+        "export and import": exchange,
         "nothing": empty,
         "models": models,
         "model": model,

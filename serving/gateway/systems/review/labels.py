@@ -47,6 +47,12 @@ _SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
 _ZIP: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 }
+_EXPORTED: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
+    }
+}
 
 TaskQuery = Annotated[Task, Query()]
 
@@ -70,6 +76,12 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
     places = asyncio.Semaphore(_AT_ONCE)
 
+    # Each has an address under the page's path too, where its session's cookie is sent.
+    @router.get(
+        "/review/api/labels/export",
+        response_class=Response,
+        responses={**_ZIP, **refusals(422, 507)},
+    )
     @router.get(
         "/v1/review/labels/export",
         response_class=Response,
@@ -90,6 +102,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             file, size = await gateway.run_images(_export, gateway, who, task, images == "yes")
         return Download(gateway, file, size, f"labels-{task}.zip")
 
+    @router.get("/review/api/label-studio", responses=refusals(404, 422))
     @router.get("/v1/review/label-studio", responses=refusals(404, 422))
     @allow(Role.REVIEWER)
     async def to_label_studio(
@@ -104,16 +117,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """What waits (or a batch) as Label Studio's tasks with the model's predictions."""
         return await gateway.run_images(_exchange, gateway, who, task, batch_id, images == "data")
 
-    @router.post(
-        "/v1/review/label-studio",
-        responses=refusals(400, 404, 409, 422),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
-            }
-        },
-    )
+    @router.post("/review/api/label-studio", responses=refusals(400, 404, 409, 422), openapi_extra=_EXPORTED)
+    @router.post("/v1/review/label-studio", responses=refusals(400, 404, 409, 422), openapi_extra=_EXPORTED)
     @allow(Role.REVIEWER)
     async def from_label_studio(request: Request, who: Who, task: TaskQuery) -> Imported:
         """Take Label Studio's export (JSON) of such tasks: all of its labels, or none and why."""

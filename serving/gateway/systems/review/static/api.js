@@ -27,7 +27,8 @@ async function ask(method, path, body) {
       method,
       credentials: "same-origin",
       headers: { "x-retiderm-page": "1", ...(body === undefined ? {} : { "content-type": "application/json" }) },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      // What is bytes already goes as it is.
+      body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
   } catch {

@@ -2,6 +2,7 @@
 
 import { get, query } from "./api.js";
 import { batchForm } from "./batch.js";
+import { exchangeForm } from "./exchange.js";
 import * as memory from "./memory.js";
 import { REASONS, make, percent, plural, reasonTags, say, when, words } from "./parts.js";
 import { undoLast } from "./undo.js";
@@ -59,6 +60,9 @@ export async function queuePage(place, app) {
       batches,
       tasks.length
         ? make("button", { type: "button", onclick: () => batchForm(chosen.task || tasks[0], tasks, app, (made) => change({ task: made.task, batch_id: made.id, state: "waiting", reason: "" })) }, "Draw a batch")
+        : null,
+      tasks.length
+        ? make("button", { type: "button", onclick: () => exchangeForm(chosen.task || tasks[0], tasks, chosen.batch_id, app, app.refresh) }, "Export or import")
         : null,
     ),
     agreement,
