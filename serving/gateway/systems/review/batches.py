@@ -6,21 +6,18 @@ import datetime as dt
 import uuid
 from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from data.errors import Conflict
-from serving.core.selection import STRATEGIES, Pool, select
+from serving.core.selection import MIXES, STRATEGIES, select
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop.pool import pool_of
 from serving.gateway.routing import Who, allow
-from serving.gateway.store.repositories import features, labels, predictions, queue
-from serving.gateway.store.repositories.features import Seen
-from serving.gateway.store.scope import Scope
+from serving.gateway.store.repositories import queue
 from serving.gateway.store.tables import Batch as Row
-from serving.gateway.store.tables import QueueEntry
 from serving.gateway.systems.v1.common import (
     After,
     Id,
@@ -34,7 +31,6 @@ from serving.gateway.systems.v1.common import (
 )
 
 _POOL = 1000
-_LABELLED = 1000
 
 
 class BatchIn(In):
@@ -42,7 +38,12 @@ class BatchIn(In):
 
     task: Task
     head: str | None = Field(default=None, max_length=200, description="Of several heads; by default all.")
-    strategy: str = Field(default="margin", json_schema_extra={"enum": [*sorted(STRATEGIES)]})
+    strategy: str = Field(
+        default="margin",
+        max_length=100,
+        description=f"{', '.join(sorted(STRATEGIES))}; or one inside {' or '.join(sorted(MIXES))}(…).",
+        examples=["margin", "class_balanced(margin)"],
+    )
     size: int = Field(default=20, ge=1, le=_POOL)
     seed: int = Field(default=0, ge=0, le=2**31)
     readers: int = Field(default=1, ge=1, le=2)
@@ -104,8 +105,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 def _make(gateway: Gateway, who: Identity, given: BatchIn) -> Batch:
     with gateway.store.read(who.tenant, who.actor) as scope:
-        waiting = [row for row in queue.urgent(scope, task=given.task, limit=_POOL) if row.batch_id is None]
-        pool = _pool(scope, waiting, given)
+        pool = pool_of(scope, given.task, how=given.strategy, head=given.head, most=_POOL)
     if not len(pool):
         raise Conflict(f"Nothing of {given.task!r} waits that is in no batch.", hint="Look at the queue.")
     # Seconds for some strategies: outside of any transaction.
@@ -123,48 +123,6 @@ def _make(gateway: Gateway, who: Identity, given: BatchIn) -> Batch:
             readers_needed=given.readers,
         )
         return _shown(row)
-
-
-def _pool(scope: Scope, waiting: list[QueueEntry], given: BatchIn) -> Pool:
-    """What there is to choose from: those that have an embedding, if any have."""
-    told = predictions.by_ids(scope, [row.prediction_id for row in waiting])
-    seen = features.of(scope, list(told))
-    rows = [row for row in waiting if row.prediction_id in told]
-    with_embedding = [row for row in rows if _embedding(seen.get(row.prediction_id)) is not None]
-    # A strategy that looks at embeddings needs them of all; without any, the others still work.
-    rows = with_embedding or rows
-    heads = {name for row in rows[:1] for name in told[row.prediction_id].answer.get("heads", {})}
-    if given.head is not None:
-        heads &= {given.head}
-    probabilities = {
-        name: np.array(
-            [
-                [
-                    value
-                    for _, value in sorted(
-                        told[r.prediction_id].answer["heads"][name]["probabilities"].items()
-                    )
-                ]
-                for r in rows
-            ],
-            np.float32,
-        )
-        for name in sorted(heads)
-    }
-    embeddings = [_embedding(seen.get(row.prediction_id)) for row in rows]
-    known = labels.listed(scope, task=given.task, limit=_LABELLED)
-    read = features.of(scope, [row.prediction_id for row in known if row.prediction_id is not None])
-    labelled = [one for one in map(_embedding, read.values()) if one is not None]
-    return Pool(
-        ids=tuple(row.id for row in rows),
-        probabilities=probabilities or None,
-        embeddings=np.stack([e for e in embeddings if e is not None]) if with_embedding else None,
-        labelled=np.stack(labelled) if labelled and with_embedding else None,
-    )
-
-
-def _embedding(seen: Seen | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
-    return seen.features.embedding if seen is not None else None
 
 
 def _shown(row: Row) -> Batch:

@@ -8,6 +8,8 @@ const STRATEGIES = {
   k_center: "k-center: covers what images look like",
   badge: "BADGE: doubtful and unlike each other",
   cluster_margin: "cluster margin: doubtful, from every cluster",
+  "class_balanced(margin)": "class balanced: doubtful, rare classes as often",
+  "slice_balanced(margin)": "by reason: doubtful, from every reason alike",
   random: "random",
 };
 
