@@ -30,6 +30,7 @@ from serving.gateway.store.repositories import (
     predictions,
     queue,
     scans,
+    windows,
 )
 from serving.gateway.store.repositories.predictions import Origin
 from serving.gateway.store.types import about
@@ -128,6 +129,11 @@ def fill(store: Store, blobs: BlobStore, tenant: str, seed: str = "a") -> World:
             entries=[entry.id],
             made_by="eve",
         )
+        windows.glance(scope, ORIGIN, "retake", Looks(sharpness=0.1, exposure=100.0))
+        windows.keep(
+            scope, task=ORIGIN.task, digest=ORIGIN.bundle_digest, kind="images", before=None, first=1, last=2,
+            report=None, running=None,
+        )  # fmt: skip
         job = jobs.add(scope, "analyse", about("scan", scan.id), {"scan": scan.id})
         idempotency.claim(scope, "key-1", route="POST /patients/", owner="ada", digest="d")
         idempotency.answer(

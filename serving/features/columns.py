@@ -26,8 +26,8 @@ class Sink(Protocol):
 class Features:
     """What is said of one image beside the answer; None for what can't be told of it.
 
-    ``embedding`` float32 [D] as the model has it. ``unusual``: the share, 0 to 1, of the model's training
-    images that lie nearer to their neighbours than this one. ``colour`` float32 [6]: the means of R, G and B,
+    ``embedding`` float32 [D] as the model has it. ``unusual``: the share, 0 to 1, of images that it
+    was made for that lie nearer to its training images than this one (``unusual.py``). ``colour`` float32 [6]: the means of R, G and B,
     then their deviations, of the model's input, 0 to 255. ``sharpness`` and ``exposure`` as the quality
     gate measures them.
     """

@@ -1,7 +1,14 @@
-"""How unusual an image is beside those that a model learned from."""
+"""How unusual an image is beside those that a model learned from.
+
+Training images lie closer to each other than new ones do to them, the more so the better they were learned:
+held against their own distances, far more than one new image in a hundred would be among the farthest
+hundredth. So the distances of images that nothing was learned from are what is usual, where the bundle has
+them (``drift.distance``); bundles of before have those of training images alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +18,7 @@ from numpy.typing import NDArray
 from data.errors import BundleError
 from serving.core.bundle import REFERENCE, Bundle
 
-#: Which of the nearest embeddings counts, as in ``neighbour_distance`` of ``reference.npz``.
+#: Which of the nearest embeddings counts, as in ``reference.npz``.
 NEIGHBOURS = 5
 
 _TINY = 1e-12
@@ -21,10 +28,10 @@ NO_EMBEDDING = "This model gives no embedding, so there is nothing to compare."
 
 @dataclass(frozen=True, slots=True)
 class Familiar:
-    """A bundle's sample of its training images.
+    """A bundle's sample of its training images, and how far from them images usually lie.
 
-    ``sample`` float32 [n, D]: their embeddings as unit vectors. ``usual`` float32 [m], sorted: the cosine
-    distance of each to its 5th nearest other.
+    ``sample`` float32 [n, D]: their embeddings as unit vectors. ``usual`` float32 [m], sorted: cosine
+    distances to the 5th nearest of the sample, of images that were not learned where the bundle has them.
     """
 
     sample: NDArray[np.float32]
@@ -39,7 +46,7 @@ class Familiar:
         return np.maximum(nearest, np.float32(0.0))
 
     def unusual(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The share (0 to 1) of the training images that lie nearer to their neighbours than these do.
+        """The share (0 to 1) of the usual images that lie nearer to the training images than these do.
 
         float32 [N] of embeddings float32 [N, D]. What isn't finite has no neighbours: NaN.
         """
@@ -87,7 +94,7 @@ def sight_of(bundle: Bundle, dim: int | None) -> Sight:
         arrays = bundle.arrays(REFERENCE)
     except BundleError as error:
         return Sight(None, error.message)
-    sample, usual = arrays.get("embedding_sample"), arrays.get("neighbour_distance")
+    sample, usual = arrays.get("embedding_sample"), _usual(arrays)
     if not _fits(sample, 2) or not _fits(usual, 1):
         return Sight(None, _without("keeps no embeddings of its training images to compare with"))
     assert sample is not None
@@ -97,6 +104,17 @@ def sight_of(bundle: Bundle, dim: int | None) -> Sight:
     values = sample.astype(np.float32)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), _TINY)
     return Sight(Familiar(values, np.sort(usual.astype(np.float32))), None)
+
+
+def _usual(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """Distances of held-out images; training images' own where the bundle has none."""
+    held_out = arrays.get("drift.distance")
+    if held_out is not None and held_out.dtype.kind == "f" and held_out.ndim == 1:
+        # Those that the quality gate refused have none.
+        found = held_out[~np.isnan(held_out)]
+        if len(found):
+            return found
+    return arrays.get("neighbour_distance")
 
 
 def _fits(values: NDArray[Any] | None, dimensions: int) -> bool:

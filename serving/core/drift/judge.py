@@ -22,7 +22,8 @@ def judge(reference: Reference, window: Window, settings: Settings | None = None
 
     A window may be judged as often as one likes while it fills: only the looks of ``settings`` count, each
     on the images that had come by then, so that asking again can't raise the chance of a false alarm. An
-    alarm at an earlier look stays. Each measure gets an equal part of a look's level.
+    alarm at an earlier look stays. Each measure gets an equal part of a look's level. Of a window of labels
+    the outcomes alone are judged.
 
     Raises:
         UsageError: the window holds more images than ``settings.size``, or is of another model.
@@ -34,11 +35,13 @@ def judge(reference: Reference, window: Window, settings: Settings | None = None
             hint="Cut it into windows that follow each other, or set the size.",
         )
     reached = [look for look in settings.schedule if look[0] <= window.images]
-    findings = [_finding(reference, measure, window, settings) for measure in reference.measures]
-    findings += [
-        Finding(name, "outputs" if head else "inputs", head, "waiting", f"Not judged: {why}.")
-        for (name, head), why in reference.absent.items()
-    ]
+    findings: list[Finding] = []
+    if not window.of_labels:
+        findings += [_finding(reference, measure, window, settings) for measure in reference.measures]
+        findings += [
+            Finding(name, "outputs" if head else "inputs", head, "waiting", f"Not judged: {why}.")
+            for (name, head), why in reference.absent.items()
+        ]
     findings += judge_outcomes(reference, window, settings)
     return DriftReport(
         task=reference.task,

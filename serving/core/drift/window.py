@@ -30,6 +30,9 @@ class Window:
     - ``truth``: head name to int [n], the true class's place, -1 where no person has said. Only labels of
       images that were chosen by chance belong here: those of doubtful cases say nothing about all cases.
 
+    With probabilities and truth alone it is a window of labels, in the order in which labels came. Its images
+    are those of other windows, so what they look like and how they were answered isn't judged once more.
+
     Raises:
         UsageError: an array has another length, shape or type than it should.
     """
@@ -64,6 +67,12 @@ class Window:
             head: _array(f"{head}.truth", value, self.images, 1, np.intp)
             for head, value in self.truth.items()
         })  # fmt: skip
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it holds answers with their truth and nothing else: only the truth is judged then."""
+        others = (self.gradable, self.sharpness, self.exposure, self.colour, self.embedding, self.score)
+        return bool(self.truth) and all(value is None for value in others)
 
     def first(self, count: int) -> Window:
         """The ``count`` images that came first."""

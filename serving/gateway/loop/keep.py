@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
+from data.errors import RetidermError
 from serving.core.challenger import challenger_name
 from serving.gateway.loop.policy import QueuePolicy, priority
 from serving.gateway.models import Answer
-from serving.gateway.store.repositories import features, images, predictions, queue
+from serving.gateway.store.engine import Store
+from serving.gateway.store.repositories import features, images, predictions, queue, windows
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Prediction
+
+_LOG = logging.getLogger("retiderm.gateway")
 
 
 def keep_answer(
@@ -64,3 +70,22 @@ def keep_answer(
                 readers_needed=policy.readers,
             )
     return row
+
+
+def glance(scope: Scope, answer: Answer) -> None:
+    """Note how sharp and how bright a photograph was whose answer is not kept, for drift: nothing else of it.
+
+    A window without those that the quality gate refused would hold the good ones alone. A challenger's count
+    for no window.
+    """
+    if answer.features is not None and answer.origin.model_name == answer.origin.task:
+        windows.glance(scope, answer.origin, answer.reply.verdict, answer.features)
+
+
+def glance_at(store: Store, tenant: str, actor: str, answer: Answer) -> None:
+    """The same in a transaction of its own, for a route that refuses. Its refusal stays what it is."""
+    try:
+        with store.write(tenant, actor) as scope:
+            glance(scope, answer)
+    except RetidermError as error:
+        _LOG.warning("a refused photograph is not counted for drift: %s", error.code)

@@ -1,16 +1,17 @@
-"""Drift judged by the clock: the newest answers of every task that is promoted, as Prometheus gauges."""
+"""Drift judged by the clock, and whenever somebody asks, as Prometheus gauges that say what the page says."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 
 from data.errors import RetidermError
-from serving.core.drift import DriftReport
+from serving.core.drift import SEVERITIES, DriftReport
 from serving.core.drift.gauges import publish
-from serving.gateway.loop.drift import Watch
+from serving.gateway.loop.drift import Standing, Watch
 
 _LOG = logging.getLogger("retiderm.gateway")
 
@@ -27,6 +28,9 @@ class Patrol:
     def __init__(self, watch: Watch, tenants: Callable[[], Iterable[str]], minutes: float) -> None:
         self._watch, self._tenants, self._minutes = watch, tenants, minutes
         self._told: dict[str, str] = {}
+        #: Of each task, each tenant's newest; none until the first look at all of them.
+        self._found: dict[str, dict[str, Standing]] = {}
+        self._publishing = threading.Lock()
         self._running: asyncio.Task[None] | None = None
 
     def start(self, run: Run) -> None:
@@ -41,6 +45,19 @@ class Patrol:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
 
+    def ask(self, tenant: str, task: str) -> Standing:
+        """What stands for one tenant, now; the gauges follow. Takes seconds for a version's first window.
+
+        Raises:
+            NotFound: the bundle that serves is not within reach, or has no reference.
+        """
+        found = self._watch.standing(tenant, task)
+        with self._publishing:
+            if task in self._found:
+                self._found[task][tenant] = found
+                self._publish(task, found.version)
+        return found
+
     def look(self) -> None:
         """Judge every task that is promoted and has answers. Takes seconds for a version's first window."""
         try:
@@ -52,9 +69,10 @@ class Patrol:
         self._told.pop("", None)
         for task, version in tasks.items():
             try:
-                found = [self._watch.report(tenant, task) for tenant in self._answered(task, tenants)]
-                if found:
-                    publish(max(found, key=_gravity), version=version)
+                found = {one: self._watch.standing(one, task) for one in self._answered(task, tenants)}
+                with self._publishing:
+                    self._found[task] = found
+                    self._publish(task, version)
             except RetidermError as error:
                 self._tell(task, error.code, f"the drift of {task} can't be judged: {error.message}")
             except Exception as error:
@@ -66,6 +84,12 @@ class Patrol:
     def _answered(self, task: str, tenants: Iterable[str]) -> list[str]:
         # A reference takes a second to open: not for a model that nobody has asked.
         return [tenant for tenant in tenants if self._watch.answered(tenant, task)]
+
+    def _publish(self, task: str, version: str) -> None:
+        # One that was promoted while others were judged is shown at the next look.
+        found = [one.report for one in self._found[task].values() if one.version == version]
+        if found:
+            publish(max(found, key=_gravity), version=version)
 
     def _tell(self, about: str, code: str, text: str, error: Exception | None = None) -> None:
         if self._told.get(about) != code:
@@ -83,4 +107,4 @@ class Patrol:
 
 
 def _gravity(report: DriftReport) -> tuple[int, int]:
-    return ("ok", "warning", "critical").index(report.severity) if report.alarm else 0, report.images
+    return SEVERITIES.index(report.severity) if report.alarm else 0, report.images

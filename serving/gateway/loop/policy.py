@@ -24,7 +24,7 @@ WEIGHTS = {
 class QueuePolicy:
     """When an image enters the queue.
 
-    - ``unusual``: the share of training images that have to be less unusual, 0 to 1; above 1 none enters.
+    - ``unusual``: the share of usual images that have to be less unusual, 0 to 1; above 1 none enters.
     - ``audit``: the share of all answered images that enters whatever was said of them, 0 to 1.
     - ``readers``: how many readers an entry needs, one or two.
     """

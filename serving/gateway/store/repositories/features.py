@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import Select, select
 
 from data.errors import Conflict
 from serving.features.columns import Features as Looks
-from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Features, Prediction, QueueEntry
+from serving.gateway.store.tables import Features, Prediction
 
 from . import predictions
-from .parts import MOST, insert_new
-
-_STORED = np.dtype("<f2")
+from .parts import MOST, STORED, insert_new, looks_of
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer with its features; ``audited`` where a reader was asked by chance and not for a doubt."""
+    """An answer with its features."""
 
     prediction: Prediction
     features: Looks
-    audited: bool = False
 
 
 def add(scope: Scope, prediction_id: str, looks: Looks) -> None:
@@ -35,7 +30,7 @@ def add(scope: Scope, prediction_id: str, looks: Looks) -> None:
         scope,
         Features,
         prediction_id=predictions.get(scope, prediction_id).id,
-        embedding=None if embedding is None else embedding.astype(_STORED).tobytes(),
+        embedding=None if embedding is None else embedding.astype(STORED).tobytes(),
         unusual=looks.unusual,
         colour=None if colour is None else [float(value) for value in colour],
         sharpness=looks.sharpness,
@@ -48,23 +43,7 @@ def add(scope: Scope, prediction_id: str, looks: Looks) -> None:
 def of(scope: Scope, prediction_ids: list[str]) -> dict[str, Seen]:
     """The features of predictions, by their ids; those without are left out. At most a thousand at once."""
     query = _query(scope).where(Prediction.id.in_(prediction_ids[:MOST]))
-    return {row.id: _seen(row, features) for row, features in scope.session.execute(query)}
-
-
-def recent(scope: Scope, task: str, *, bundle_digest: str | None = None, limit: int = 1000) -> list[Seen]:
-    """The newest answers of a task that have features, newest first: a window for drift."""
-    query = _query(scope).where(Prediction.task == check_text(task, "task"), Prediction.role == "champion")
-    if bundle_digest is not None:
-        query = query.where(Prediction.bundle_digest == bundle_digest)
-    query = query.order_by(Prediction.number.desc()).limit(min(max(limit, 0), MOST))
-    found = [_seen(row, features) for row, features in scope.session.execute(query)]
-    entries = select(QueueEntry.image_id, QueueEntry.reasons).where(
-        QueueEntry.tenant_id == scope.tenant,
-        QueueEntry.task == task,
-        QueueEntry.image_id.in_([one.prediction.image_id for one in found]),
-    )
-    audited = {image for image, reasons in scope.session.execute(entries) if "audit" in reasons}
-    return [replace(one, audited=one.prediction.image_id in audited) for one in found]
+    return {row.id: Seen(row, looks_of(features)) for row, features in scope.session.execute(query)}
 
 
 def _query(scope: Scope) -> Select[Prediction, Features]:
@@ -76,15 +55,3 @@ def _query(scope: Scope) -> Select[Prediction, Features]:
         )
         .where(Prediction.tenant_id == scope.tenant, Features.tenant_id == scope.tenant)
     )
-
-
-def _seen(row: Prediction, kept: Features) -> Seen:
-    raw = kept.embedding
-    looks = Looks(
-        None if raw is None else np.frombuffer(raw, _STORED).astype(np.float32),
-        kept.unusual,
-        None if kept.colour is None else np.array(kept.colour, np.float32),
-        kept.sharpness,
-        kept.exposure,
-    )
-    return Seen(row, looks)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import numpy as np
 from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from data.errors import NotFound
+from serving.features.columns import Features as Looks
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Base, Row, Tenanted
+from serving.gateway.store.tables import Base, Features, Row, Tenanted
 from serving.gateway.store.types import as_id
 
 _R = TypeVar("_R", bound=Row)
@@ -17,6 +19,9 @@ _T = TypeVar("_T", bound=Tenanted)
 
 # A page of a list is never longer.
 MOST = 1000
+
+#: How an embedding is stored.
+STORED = np.dtype("<f2")
 
 
 def own(scope: Scope, table: type[_T]) -> Select[_T]:
@@ -59,3 +64,17 @@ def insert_new(scope: Scope, table: type[Base], **values: Any) -> bool:
     made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     statement = made.values(**values).on_conflict_do_nothing().returning(table.__table__.c.tenant_id)
     return scope.session.execute(statement).first() is not None
+
+
+def looks_of(kept: Features | None) -> Looks:
+    """A row's features; none of them where there is no row."""
+    if kept is None:
+        return Looks()
+    raw = kept.embedding
+    return Looks(
+        None if raw is None else np.frombuffer(raw, STORED).astype(np.float32),
+        kept.unusual,
+        None if kept.colour is None else np.array(kept.colour, np.float32),
+        kept.sharpness,
+        kept.exposure,
+    )

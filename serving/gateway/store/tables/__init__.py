@@ -1,6 +1,7 @@
 """The tables. A change here needs a migration; a test compares the two."""
 
 from .base import Base, Row, Tenanted
+from .drift import DriftWindow, Glance
 from .loop import Batch, Features, QueueEntry
 from .people import Patient, Tenant, Token
 from .pictures import Blob, Image, Prediction, Scan
@@ -15,9 +16,11 @@ __all__ = [
     "Blob",
     "Case",
     "CaseEntry",
+    "DriftWindow",
     "ErasedImage",
     "Erasure",
     "Features",
+    "Glance",
     "IdempotencyKey",
     "Image",
     "Job",

@@ -25,7 +25,7 @@ class Features(Tenanted, Base):
     """What an answer's image looked like to its model: for selection and for drift. One row a prediction.
 
     ``embedding`` is float16, little-endian, None of a model that has none; ``colour`` are channel means and
-    deviations as the bundle's reference has them; ``unusual`` is the share of training images that are less
+    deviations as the bundle's reference has them; ``unusual`` is the share of usual images that are less
     unusual, 0 to 1.
     """
 

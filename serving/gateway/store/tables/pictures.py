@@ -102,7 +102,7 @@ class Prediction(Row, Base):
         refers("scan_id", "scans"),
         Index("ix_predictions_image", "tenant_id", "image_id"),
         Index("ix_predictions_scan", "tenant_id", "scan_id"),
-        Index("ix_predictions_bundle", "tenant_id", "bundle_digest"),
+        Index("ix_predictions_window", "tenant_id", "bundle_digest", "role", "number"),
     )
 
     number: Mapped[int] = mapped_column(BigInteger)

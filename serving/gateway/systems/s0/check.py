@@ -17,6 +17,7 @@ from serving.gateway.access import Role
 from serving.gateway.errors import ModelAway, ModelFailed
 from serving.gateway.gateway import VERSION, Gateway
 from serving.gateway.loop.challenge import Kept
+from serving.gateway.loop.keep import glance
 from serving.gateway.models import Answer
 from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
@@ -114,8 +115,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             keep_picture(gateway, who.tenant, picture),
         )
         said = conclude(score, settings.blur_threshold, settings.conf_threshold, answers)
-        # Of a blurred image that a model would have labelled all the same, nothing is kept.
+        # Of a blurred image that a model would have labelled all the same, no answer is kept.
         heard = [a for a in answers if not blurred or a.reply.verdict != "gradable"]
+        unheard = [a for a in answers if blurred and a.reply.verdict == "gradable"]
         given = [said["status"] != "fail" or a.reply.verdict != "gradable" for a in heard]
 
         def write() -> tuple[Said, list[Kept]]:
@@ -132,6 +134,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     row = record(scope, gateway, a, image, settings.conf_threshold, returned=returned)
                     if returned:
                         shadows.append(Kept(who.tenant, row.task, image.id, row.id, a))
+                for a in unheard:
+                    glance(scope, a)
                 return once.answer(scope, 200, body, about=about("image", image.id)), shadows
 
         answer, shadows = await gateway.run(write)

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from data.errors import NotAllowed, NotAnImage
+from data.errors import NotAllowed, NotAnImage, NotGradable
 from data.files import sha256_bytes
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.challenge import Kept
-from serving.gateway.loop.keep import keep_answer
+from serving.gateway.loop.keep import glance_at, keep_answer
 from serving.gateway.once import Once, respond
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
 from serving.gateway.pictures import add_picture, checked, keep_picture
@@ -97,7 +97,11 @@ async def _analyze(gateway: Gateway, picture: Picture, request: Request, who: Wh
     sha256 = sha256_bytes(picture.data)
     # A challenger that runs on what S1 doesn't answers in the shadow only.
     found = await gateway.challengers.ask(TASK, picture.data, key=sha256, usable=profile_of)
-    document = profile_of(found)
+    try:
+        document = profile_of(found)
+    except NotGradable:
+        await gateway.run(glance_at, gateway.store, who.tenant, who.actor, found)
+        raise
     kept = await keep_picture(gateway, who.tenant, picture)
     hours = gateway.settings.idempotency_hours
     once = Once.of(request, who, {"sha256": kept.sha256}, hours=hours)

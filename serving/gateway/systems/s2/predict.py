@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from data.errors import NotFound
+from data.errors import NotFound, NotGradable
 from data.files import sha256_bytes
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
@@ -19,7 +19,7 @@ from serving.gateway.blobs.base import Kept as Bytes
 from serving.gateway.errors import Gone
 from serving.gateway.gateway import VERSION, Gateway
 from serving.gateway.loop.challenge import Kept
-from serving.gateway.loop.keep import keep_answer
+from serving.gateway.loop.keep import glance_at, keep_answer
 from serving.gateway.models import Answer
 from serving.gateway.once import Once
 from serving.gateway.openapi import KEYED, MODEL, ONCE, errors
@@ -104,7 +104,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
         `patient_id`, `visit_type` and `notes` may be query parameters instead of form fields; the image may
         then be the body itself, with its own Content-Type. A photograph that can't be graded is 400, and the
-        detail says why; nothing of it is kept.
+        detail says why; it is not kept, nor whose it was.
         """
         sent = await read_upload(request)
         asked = read_asked(request.query_params, sent.fields)
@@ -143,7 +143,11 @@ async def _examine(
 ) -> Said:
     """Have the photograph graded, and keep it with everything that was said of it."""
     answer = await gateway.challengers.ask(TASK, picture.data, key=patient_id, explain="overlay")
-    result = grade(answer)
+    try:
+        result = grade(answer)
+    except NotGradable:
+        await gateway.run(glance_at, gateway.store, who.tenant, who.actor, answer)
+        raise
     kept, overlay = await asyncio.gather(
         keep_picture(gateway, who.tenant, picture), _keep_overlay(gateway, who.tenant, answer)
     )

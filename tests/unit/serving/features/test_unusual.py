@@ -53,6 +53,30 @@ def test_it_is_the_share_of_training_images_that_lie_nearer(sight: Sight) -> Non
     assert 0 < found.mean() < 1
 
 
+def test_it_is_held_against_images_that_were_not_learned(bundle: Bundle, tmp_path: Path) -> None:
+    new = np.abs(RNG.normal(1, 1, (200, 16))).astype(np.float32)
+    held_out, asked = new[:100], new[100:]
+    old = with_reference(bundle, tmp_path / "old", embedding_sample=SAMPLE, neighbour_distance=USUAL)
+    distances = sight_of(old, 16).familiar.distance(held_out)  # type: ignore[union-attr]
+    honest = with_reference(
+        bundle, tmp_path / "new", embedding_sample=SAMPLE, neighbour_distance=USUAL / 2,
+        **{"drift.distance": np.append(distances, np.float32(np.nan))},
+    )  # fmt: skip
+    found = sight_of(honest, 16).familiar
+    assert found is not None
+    assert np.array_equal(found.usual, np.sort(distances))
+    assert 0.35 < found.unusual(asked).mean() < 0.65
+    # Those that nothing was told of: as before there were any.
+    for nothing in (np.full(3, np.nan, np.float32), np.array(["a"])):
+        bare = with_reference(
+            bundle, tmp_path / f"bare-{nothing.dtype}", embedding_sample=SAMPLE, neighbour_distance=USUAL,
+            **{"drift.distance": nothing},
+        )  # fmt: skip
+        kept = sight_of(bare, 16).familiar
+        assert kept is not None
+        assert np.array_equal(kept.usual, np.sort(USUAL.astype(np.float32)))
+
+
 def test_what_was_learned_is_usual_and_its_opposite_is_not(sight: Sight) -> None:
     learned = sight.embedded(SAMPLE.astype(np.float32)).unusual
     # Each is among its own five nearest.

@@ -33,6 +33,7 @@ from serving.gateway.store.repositories import (
     queue,
     scans,
     tokens,
+    windows,
 )
 from serving.gateway.store.scope import TenantLeak
 from serving.gateway.store.tables import Base, Case, Patient, Tenanted
@@ -117,7 +118,6 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "erasures.unfinished": lambda s, w: empty([e for e in erasures.unfinished(s) if e.id == w.erasure]),
     "features.add": lambda s, w: gone(lambda: features.add(s, w.prediction, Looks())),
     "features.of": lambda s, w: empty(features.of(s, [w.prediction])),
-    "features.recent": lambda s, w: empty(features.recent(s, "dr_grading")),
     "idempotency.find": lambda s, w: empty(idempotency.find(s, "key-1", **ROUTE, digest="other")),
     "idempotency.answer": lambda s, w: _raises_value(
         lambda: idempotency.answer(s, "key-1", **ROUTE, status=200, body={})
@@ -196,6 +196,27 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "tokens.listed": lambda s, w: empty([t for t in tokens.listed(s) if t.id == w.token]),
     "tokens.retire": lambda s, w: gone(lambda: tokens.retire(s, w.token, w.token, None)),
     "tokens.revoke": lambda s, w: gone(lambda: tokens.revoke(s, w.token)),
+    "windows.find": lambda s, w: empty(windows.find(s, ORIGIN.bundle_digest, "images")),
+    "windows.keep": lambda s, w: empty(
+        windows.keep(
+            s,
+            task="dr_grading",
+            digest=ORIGIN.bundle_digest,
+            kind="images",
+            before=2,
+            first=3,
+            last=4,
+            report=None,
+            running=None,
+        )
+    ),
+    "windows.numbers": lambda s, w: empty(windows.numbers(s, ORIGIN.bundle_digest)),
+    "windows.read_numbers": lambda s, w: empty(windows.read_numbers(s, "skin_lesion", ORIGIN.bundle_digest)),
+    "windows.reads": lambda s, w: empty(windows.reads(s, "skin_lesion", ORIGIN.bundle_digest, 0, 2**62)),
+    "windows.sights": lambda s, w: empty(windows.sights(s, ORIGIN.bundle_digest, 0, 2**62)),
+    "windows.unread": lambda s, w: empty(windows.unread(s, "skin_lesion", ORIGIN.bundle_digest, 0, 2**62)),
+    # Last: what it begins is of the one who asks, and the others look for it.
+    "windows.glance": lambda s, w: empty(windows.glance(s, ORIGIN, "retake", Looks()).sharpness),
 }
 
 

@@ -5,7 +5,7 @@ import { facts, make, percent, when, words } from "./parts.js";
 export function aboutImage(entry) {
   const rows = [
     ["Quality", [entry.quality.verdict, ...entry.quality.reasons].map(words).join(", ")],
-    ["Unusual", entry.unusual == null ? "not known" : `more than ${percent(entry.unusual)} of the training images`],
+    ["Unusual", entry.unusual == null ? "not known" : `more than ${percent(entry.unusual)} of usual images`],
     ["Model", `${words(entry.model.name)} version ${entry.model.version}`],
     ["Size", `${entry.width} × ${entry.height}`],
     ["Received", when(entry.taken_at)],

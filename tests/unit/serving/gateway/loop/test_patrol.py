@@ -5,84 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from data.errors import UsageError
 from serving.core.bundle import Bundle
-from serving.core.drift import Window
+from serving.core.drift import Settings as DriftSettings
 from serving.core.pointer import pointer_file
-from serving.features.columns import Features as Looks
 from serving.gateway.app import create_app
-from serving.gateway.blobs import keep
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.drift import Watch
 from serving.gateway.loop.patrol import Patrol
 from serving.gateway.settings import Settings
 from serving.gateway.store import Store, unscoped
-from serving.gateway.store.repositories import features, predictions
 from serving.gateway.systems import all_systems
-from tests.bundles import tiny_bundle, with_reference
-from tests.drift_windows import HEAD, METRICS, arrays, window
-from tests.gateway_rows import ORIGIN, image_of, tenant_of
-from tests.integration.serving.harness import promote
+from tests.drift_answers import TASK, answer
+from tests.drift_windows import window
 
-TASK = "demo"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("bundle")
-    plain = tiny_bundle(folder / "plain", task=TASK, heads=(HEAD,), metrics=METRICS)
-    return with_reference(plain, folder / "bundle", **arrays())
-
-
-@pytest.fixture
-def root(bundle: Bundle, tmp_path: Path) -> Path:
-    promote(tmp_path / "serving", bundle, "4")
-    return tmp_path / "serving"
-
-
-def answer(store: Store, blobs: FolderBlobs, tenant: str, bundle: Bundle, found: Window) -> None:
-    """Keep a window's rows as a gateway keeps answers."""
-    kept = keep(blobs, tenant, b"a photograph", "image/png")
-    origin = replace(ORIGIN, task=TASK, model_name=TASK, model_version="4", bundle_digest=bundle.digest)
-    assert found.embedding is not None
-    assert found.colour is not None
-    assert found.sharpness is not None
-    assert found.exposure is not None
-    with store.write(tenant, "test") as scope:
-        image = image_of(scope, kept)
-        for at, row in enumerate(found.probabilities[HEAD.name]):
-            said = {"label": HEAD.classes[int(row.argmax())], "confidence": float(row.max())}
-            said["probabilities"] = dict(zip(HEAD.classes, map(float, row), strict=True))
-            made = predictions.add(
-                scope, origin, image_id=image.id, verdict="gradable", answer={"heads": {HEAD.name: said}}
-            )
-            looks = Looks(
-                found.embedding[at].astype(np.float32), 0.5, found.colour[at].astype(np.float32),
-                float(found.sharpness[at]), float(found.exposure[at]),
-            )  # fmt: skip
-            features.add(scope, made.id, looks)
+FAST = DriftSettings(draws=1000)
 
 
 def gauge(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(f"retiderm_drift_{name}", {"model": TASK, "version": "4", **labels})
 
 
-@pytest.fixture
-def clinics(sqlite_store: Store) -> list[str]:
-    return [tenant_of(sqlite_store, name) for name in ("clinic", "another")]
-
-
 def patrol(store: Store, root: Path, clinics: list[str], minutes: float = 10) -> Patrol:
-    return Patrol(Watch(store, root), lambda: clinics, minutes)
+    return Patrol(Watch(store, root, FAST), lambda: clinics, minutes)
 
 
 def test_the_gauges_tell_the_gravest_of_the_tenants(
@@ -96,6 +48,37 @@ def test_the_gauges_tell_the_gravest_of_the_tenants(
     found.look()
     assert (gauge("severity"), gauge("images")) == (3, 100)
     assert gauge("alarm", family="inputs", measure="colour", head="") == 2
+
+
+def test_the_gauges_say_what_is_answered_to_who_asks(
+    sqlite_store: Store, blobs: FolderBlobs, root: Path, bundle: Bundle, clinics: list[str]
+) -> None:
+    found = patrol(sqlite_store, root, clinics)
+    answer(sqlite_store, blobs, clinics[1], bundle, window(60, 5))
+    found.look()
+    answer(sqlite_store, blobs, clinics[0], bundle, window(60, 6, warmer=40))
+    assert gauge("severity") == 0
+    said = found.ask(clinics[0], TASK).to_dict()
+    assert (said["severity"], said["version"]) == ("critical", "4")
+    assert gauge("severity") == 3
+    # Another tenant's good news are no reason to drop the first one's alarm.
+    assert found.ask(clinics[1], TASK).report.severity == "ok"
+    assert gauge("severity") == 3
+    found.look()
+    assert gauge("severity") == 3
+
+
+def test_who_asks_before_the_first_look_sets_no_gauge(
+    sqlite_store: Store, blobs: FolderBlobs, root: Path, bundle: Bundle, clinics: list[str]
+) -> None:
+    found = patrol(sqlite_store, root, clinics)
+    answer(sqlite_store, blobs, clinics[0], bundle, window(60, 5))
+    found.look()
+    again = patrol(sqlite_store, root, clinics)
+    answer(sqlite_store, blobs, clinics[1], bundle, window(60, 6, warmer=40))
+    assert again.ask(clinics[1], TASK).report.alarm
+    # Nobody has looked at the other tenants yet.
+    assert gauge("severity") == 0
 
 
 def test_what_nobody_asked_is_not_judged(
