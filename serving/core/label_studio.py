@@ -146,7 +146,7 @@ def read(document: str | bytes) -> list[Any]:
     """The tasks in a JSON export. :class:`RequestError` for any other text."""
     try:
         found = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(
             f"The annotations are not JSON: {error}.",
             hint="Export the project as JSON (not JSON-MIN, CSV …).",

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from data.errors import IntegrityError, NotFound, Overloaded, RequestError
+from data.errors import Conflict, IntegrityError, NotFound, Overloaded, RequestError, RetidermError
 from serving.core import label_studio
 from serving.core.label_studio import Choice, Question
 from serving.gateway.access import Role
@@ -25,6 +25,7 @@ from serving.gateway.access.gate import Identity
 from serving.gateway.downloads import Download, built
 from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop.answers import heads_of
 from serving.gateway.loop.reading import Said, classes_of, record
 from serving.gateway.routing import Who, allow
 from serving.gateway.store import unscoped
@@ -41,6 +42,7 @@ _MOST_TASKS = 1000
 #: Of images inside Label Studio's tasks: they are all in memory at once.
 _MOST_INSIDE = 64 * 2**20
 _AT_ONCE = 2
+_SHOWN = 10
 # The same labels give the same bytes, whenever they are exported.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
@@ -94,7 +96,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         task: TaskQuery,
         images: Annotated[Literal["yes", "no"], Query(description="no: the labels alone.")] = "yes",
     ) -> Response:
-        """Every label that stands, with its image: what the next dataset is made of (docs/loop.md)."""
+        """Every label that stands, with its image: what the next dataset is made of (docs/loop.md).
+
+        Of an image that waits for its second reader there is none yet.
+        """
         if places.locked():
             raise Overloaded("Other exports are being made.", hint="Ask again when they are done.")
         take_time(request.scope)
@@ -174,15 +179,27 @@ def _fill(
 
 
 def _pages(gateway: Gateway, who: Identity, task: str) -> Iterator[list[dict[str, Any]]]:
+    with gateway.store.read(who.tenant, who.actor) as scope:
+        half = _half_read(scope, task)
     after = 0
     while True:
         with gateway.store.read(who.tenant, who.actor) as scope:
             rows = labels.listed(scope, task=task, after=after, limit=_PAGE)
-            lines = _lines(scope, rows)
+            lines = _lines(scope, [row for row in rows if row.image_id not in half])
         if not rows:
             return
         after = rows[-1].number
         yield lines
+
+
+def _half_read(scope: Scope, task: str) -> set[str]:
+    """Images that wait for a second reader: what one alone says of them is nothing to learn from yet."""
+    found: set[str] = set()
+    after = 0
+    while rows := queue.listed(scope, task=task, after=after, limit=_PAGE):
+        found |= {row.image_id for row in rows if row.readers_needed > 1}
+        after = rows[-1].number
+    return found
 
 
 def _lines(scope: Scope, rows: Sequence[Label]) -> list[dict[str, Any]]:
@@ -216,7 +233,7 @@ def _lines(scope: Scope, rows: Sequence[Label]) -> list[dict[str, Any]]:
 
 
 def _said(row: Prediction | None, head: str) -> dict[str, Any] | None:
-    found = row.answer.get("heads", {}).get(head) if row is not None else None
+    found = heads_of(row.answer).get(head) if row is not None else None
     if row is None or found is None:
         return None
     return {
@@ -266,18 +283,20 @@ def _exchange(
 
 def _import(gateway: Gateway, who: Identity, task: str, body: bytes) -> Imported:
     exported = label_studio.read(body)
-    keys = {
+    named = (
         entry["data"].get(label_studio.CASE)
         for entry in exported
         if isinstance(entry, dict) and isinstance(entry.get("data"), dict)
-    }
+    )
+    keys = sorted({key for key in named if isinstance(key, str)})
     with gateway.store.write(who.tenant, who.actor) as scope:
-        rows = [row for row in (_found(scope, key) for key in sorted(map(str, keys))) if row is not None]
+        rows = [row for row in (_found(scope, key) for key in keys) if row is not None]
         rows = [row for row in rows if row.task == task]
         told = predictions.by_ids(scope, [row.prediction_id for row in rows])
         if not rows:
+            told_of = ", ".join(keys[:_SHOWN]) or "no case"
             raise RequestError(
-                "Nothing was imported: none of these tasks names an entry of this queue.",
+                f"Nothing was imported: none of these tasks names an entry of this queue ({told_of}).",
                 hint="Import where the tasks were exported; a deleted case takes no label.",
             )
         given = label_studio.answers(exported, _choices(rows, told), {row.id for row in rows}, task=task)
@@ -287,10 +306,28 @@ def _import(gateway: Gateway, who: Identity, task: str, body: bytes) -> Imported
             key = (one.case, one.reader)
             by_entry.setdefault(key, {})[one.head] = Said(one.value, one.cannot_grade)
             comments[key] = one.comment
+        refused: list[RetidermError] = []
+        why: list[str] = []
         for (entry_id, reader), said in by_entry.items():
-            record(scope, entry_id, reader=reader, said=said, comment=comments[entry_id, reader])
+            try:
+                record(scope, entry_id, reader=reader, said=said, comment=comments[entry_id, reader])
+            except (Conflict, RequestError) as error:
+                refused.append(error)
+                why.append(f"{entry_id}, {reader}: {error.message}")
+        if refused:
+            raise _none_of(refused, why)
         scope.audit("labels.import", f"task:{task}", entries=len(by_entry), at=_now(scope))
     return Imported(entries=len(by_entry), skipped=list(given.skipped))
+
+
+def _none_of(refused: Sequence[RetidermError], told: Sequence[str]) -> RetidermError:
+    """All that stood in an import's way at once. It ends the transaction, so that nothing of it is kept."""
+    more = f" And {len(told) - _SHOWN} more." if len(told) > _SHOWN else ""
+    kind = RequestError if any(isinstance(error, RequestError) for error in refused) else Conflict
+    return kind(
+        f"Nothing was imported: {len(told)} of its readings can't be taken. {' '.join(told[:_SHOWN])}{more}",
+        hint="Take these tasks out of the file and import the others.",
+    )
 
 
 def _found(scope: Scope, key: str) -> QueueEntry | None:
