@@ -18,25 +18,28 @@ def drift(
 
     Args:
         task: The task's name; its champion's bundle is the reference.
-        windows: The folder that holds windows of recent answers; those of other versions are left out.
+        windows: The gateway's address (``https://…``; its token is ``RETIDERM_REVIEW_TOKEN``), or the folder
+            that holds windows of recent answers; those of other versions are left out.
         level: The chance that a window without a shift alarms.
         size: Images in a full window.
         report: A folder: of each window ``report.json`` and, once it was judged, ``page.html``; and
-            ``latest.json``, the newest window's report.
-        figures: Of the newest window: each measure in thresholds, from 1 on it alarms.
+            ``latest.json``, the report of the newest window that alarms, or else of the newest one.
+        figures: Of that window: each measure in thresholds, from 1 on it alarms.
 
     Returns:
-        Whether the newest window alarms.
+        Whether an alarm stands: in the newest whole window or after it, of images or of labels.
     """
     from components.steps import step
 
     with step("drift") as say:
+        import tempfile
         from pathlib import Path
 
         from data.errors import RegistryError
         from data.files import write_json
         from serving.core.drift import Settings
-        from training.drift.run import judge_windows
+        from training.drift.fetch import fetch_windows, is_address
+        from training.drift.run import judge_windows, standing
         from training.registry.client import Registry
 
         registry = Registry()
@@ -46,13 +49,16 @@ def drift(
                 f"No version of {task} serves, so there is nothing to watch.",
                 hint=f"Train and promote one: retiderm run {task} --data KIND:PATH.",
             )
-        found = judge_windows(
-            registry.bundle(champion),
-            [Path(windows)],
-            Settings(level=level, size=size),
-            out=Path(report.path),
-        )
-        newest = found[-1]
+        with tempfile.TemporaryDirectory() as folder:
+            if is_address(windows):
+                fetch_windows(windows, task, Path(folder))
+            found = judge_windows(
+                registry.bundle(champion),
+                [Path(folder) if is_address(windows) else Path(windows)],
+                Settings(level=level, size=size),
+                out=Path(report.path),
+            )
+        newest = next((one for one in reversed(standing(found)) if one.report.alarm), found[-1])
         write_json(Path(report.path) / "latest.json", newest.document)
         figures.log_metric("alarm", float(newest.report.alarm))
         for finding in newest.report.findings:

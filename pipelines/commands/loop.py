@@ -36,11 +36,13 @@ from pipelines.commands.loop_parts import (
     request_of,
     words,
 )
+from pipelines.commands.loop_watch import watch
 
 if TYPE_CHECKING:
     from training.loop.due import Trigger
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.command()(watch)
 
 
 @app.command()
@@ -218,28 +220,31 @@ def compile_(
     environment: Environment = None,
     home_claim: Claim = HOME_CLAIM,
 ) -> None:
-    """Write the pipeline `retrain` of a task as YAML that Kubeflow Pipelines takes.
+    """Write the pipelines `retrain` and `drift` of a task as YAML that Kubeflow Pipelines takes.
 
-    All but `export` (where labels come from) has a default inside.
+    All but `export` (where labels come from) and `windows` (where answers do) has a default inside.
     """
     from components.base import IMAGE
     from pipelines.cluster import Place, write_yaml
     from pipelines.commands.cluster import pairs
+    from pipelines.drift import Look
     from training.task import load_task, parse_settings
 
     spec = load_task(task, profile=profile, overrides=parse_settings(settings or []))
     request = made_of(spec, actor="kubeflow")
-    defaults = request.arguments("")
-    del defaults["export"]
-    path = write_yaml(
-        spec,
-        out / f"retrain-{spec.name}.yaml",
-        Place(pairs(environment or []), home_claim),
-        fresh=True,
-        parameters=defaults,
-        shape=request.shape,
-    )
-    typer.echo(str(path))
+    place = Place(pairs(environment or []), home_claim)
+    for each, left_open in ((request, "export"), (Look(spec, ""), "windows")):
+        defaults = each.arguments("")
+        del defaults[left_open]
+        path = write_yaml(
+            spec,
+            out / f"{each.shape.name}-{spec.name}.yaml",
+            place,
+            fresh=True,
+            parameters=defaults,
+            shape=each.shape,
+        )
+        typer.echo(str(path))
     typer.echo(f"image: {IMAGE}", err=True)
 
 

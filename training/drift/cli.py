@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,10 @@ _EXAMPLES = """A window of photographs, answered here without a server, and the 
   retiderm drift window photos/ --bundle var/serving/bundles/skin_lesion --out var/drift/monday
 
   retiderm drift check var/drift/monday --bundle var/serving/bundles/skin_lesion --out var/drift/reports
+
+What a gateway has, by its token in RETIDERM_REVIEW_TOKEN:
+
+  retiderm drift check https://gateway.example.org --bundle var/serving/bundles/skin_lesion
 
 All windows of a folder, and an exit code for a script:
 
@@ -49,7 +54,13 @@ def drift() -> None:
 
 @app.command()
 def check(
-    windows: Annotated[list[Path], typer.Argument(help="Windows, or folders of windows.", metavar="WINDOW…")],
+    windows: Annotated[
+        list[str],
+        typer.Argument(
+            help="Windows, folders of windows, or the gateway's address (its token: RETIDERM_REVIEW_TOKEN).",
+            metavar="WINDOW…",
+        ),
+    ],
     bundle: BundleFolder,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep report.json and page.html of each window here.")
@@ -66,9 +77,18 @@ def check(
     """
     from serving.core.bundle import Bundle
     from serving.core.drift import Settings
+    from training.drift.fetch import fetch_windows, is_address
     from training.drift.run import judge_windows
 
-    found = judge_windows(Bundle.open(bundle), windows, Settings(level=level, size=size), out=out, page=page)
+    opened = Bundle.open(bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        places = [
+            Path(folder) / str(at) if is_address(place) else Path(place) for at, place in enumerate(windows)
+        ]
+        for place, address in zip(places, windows, strict=True):
+            if is_address(address):
+                fetch_windows(address, opened.card.task, place)
+        found = judge_windows(opened, places, Settings(level=level, size=size), out=out, page=page)
     if as_json:
         typer.echo(json.dumps([one.document for one in found], indent=2))
     else:

@@ -61,6 +61,8 @@ def write_page(path: Path, report: DriftReport, reference: Reference, window: Wi
         DataError: nothing that the window holds can be compared.
     """
     before, now = frames(reference, window)
+    told = [name for name in before if _measure_of(str(name)) in _verdicts(report)]
+    before, now = before[told], now[told]
     write_text(path, page(report, _evidently(report, before, now)))
 
 

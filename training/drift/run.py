@@ -26,6 +26,11 @@ class Judged:
     report: DriftReport
 
     @property
+    def of_labels(self) -> bool:
+        """Whether it is a window of labels."""
+        return all(finding.family == "outcomes" for finding in self.report.findings)
+
+    @property
     def document(self) -> dict[str, Any]:
         """As it is written to ``report.json``."""
         return {
@@ -87,7 +92,8 @@ def judge_windows(
                 continue
             folder = Path(out) / path.name
             write_json(folder / REPORT, judged.document)
-            if page and judged.report.look:
+            # Labels are no distribution that could be drawn.
+            if page and judged.report.look and not window.of_labels:
                 from training.drift.page import write_page
 
                 write_page(folder / PAGE, judged.report, reference, window)
@@ -97,6 +103,19 @@ def judge_windows(
             hint="Name the bundle that gave the answers.",
         )
     return found
+
+
+def standing(found: Sequence[Judged]) -> list[Judged]:
+    """Of windows in their order the newest whole one and those after it, of images and of labels apart.
+
+    An alarm stands until a newer whole window is without one.
+    """
+    kept: list[Judged] = []
+    for labels in (False, True):
+        ours = [one for one in found if one.of_labels == labels]
+        whole = [at for at, one in enumerate(ours) if one.report.images >= one.report.size]
+        kept += ours[whole[-1] if whole else 0 :]
+    return kept
 
 
 def _another(path: Path, info: WindowInfo, bundle: Bundle) -> UsageError:

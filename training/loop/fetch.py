@@ -86,7 +86,17 @@ def tidy(root: Path, *, keep: Path, excluded: frozenset[str]) -> None:
 
 def download(address: str, task: str, out: Path, *, images: bool = True) -> None:
     """Ask the gateway for a task's labels, as a zip. Tried again where it is busy or the line breaks."""
-    url = address_of(address, task, images=images)
+    take_zip(address_of(address, task, images=images), out)
+
+
+def take_zip(url: str, out: Path) -> None:
+    """Get a zip of the gateway's review, with the token of ``RETIDERM_REVIEW_TOKEN``.
+
+    Tried again where the gateway is busy or the line breaks; no redirect is followed.
+
+    Raises:
+        FetchError: the gateway can't be reached, or refused.
+    """
     request = urllib.request.Request(url, headers={"Accept": "application/zip"})
     token = os.environ.get(TOKEN)
     if token:
@@ -108,7 +118,7 @@ def download(address: str, task: str, out: Path, *, images: bool = True) -> None
         except (OSError, EOFError, ValueError) as error:
             last = str(getattr(error, "reason", error)) or type(error).__name__
     raise FetchError(
-        f"The gateway's labels at {url} can't be had: {last}",
+        f"{url} can't be had: {last}",
         hint="Check the address and that the gateway runs, then try again.",
     )
 
@@ -193,8 +203,8 @@ def _pour(answer: Any, stream: IO[bytes]) -> None:
 def _refused(url: str, status: int, body: str) -> FetchError:
     hint = {
         401: f"Set {TOKEN} to a token of the role reviewer or admin: `retiderm token` makes one.",
-        403: f"The token of {TOKEN} may not export labels: it needs the role reviewer or admin.",
-        404: "The gateway there has no review, or no labels of this task. Check the address.",
+        403: f"The token of {TOKEN} may not do that: it needs the role reviewer or admin.",
+        404: "The gateway there has no review, or nothing of this task. Check the address.",
     }.get(status)
     return FetchError(f"The gateway at {url} answered {status}: {body[:300]}", hint=hint)
 

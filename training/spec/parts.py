@@ -31,6 +31,9 @@ STEPS = (
 #: What the pipeline ``retrain`` has beside those of the task's kind.
 LOOP_STEPS = ("labels", "start", "keep")
 
+#: The drift pipeline's.
+DRIFT_STEPS = ("drift",)
+
 #: The anomaly pipeline's: nothing is trained, but a memory is made of features.
 ANOMALY_STEPS = (
     *STEPS[:2],

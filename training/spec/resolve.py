@@ -14,6 +14,7 @@ from data.errors import TaskError, UsageError
 from training.spec.parts import (
     ANOMALY_METRICS,
     ANOMALY_STEPS,
+    DRIFT_STEPS,
     LOOP_STEPS,
     METRICS,
     NAME,
@@ -112,7 +113,7 @@ def check_metrics(kind: str, train: Recipe, gate: GateSpec, heads: Sequence[Head
 
 def check_steps(kind: str, steps: Mapping[str, StepSpec]) -> None:
     """Every entry of ``steps:`` must be a step of the kind's pipeline; timeout and secrets as written."""
-    known = (*(ANOMALY_STEPS if kind == "anomaly" else STEPS), *LOOP_STEPS, "default")
+    known = (*(ANOMALY_STEPS if kind == "anomaly" else STEPS), *LOOP_STEPS, *DRIFT_STEPS, "default")
     for name, step in steps.items():
         if name not in known:
             raise TaskError(f"`steps.{name}` is no step.", hint=near(name, known))

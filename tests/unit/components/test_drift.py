@@ -13,7 +13,7 @@ from components.drift import drift
 from data.errors import RegistryError
 from data.files import read_json
 from data.paths import Home
-from serving.core.drift import WindowInfo, write_window
+from serving.core.drift import Window, WindowInfo, write_window
 from tests.bundles import tiny_bundle, with_reference
 from tests.drift_windows import HEAD, METRICS, arrays, window
 from training.registry.client import Registry
@@ -51,3 +51,30 @@ def test_without_a_champion_it_says_so(home: Home, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Registry, "champion", lambda self, task: None)
     with pytest.raises(RegistryError, match="No version of demo serves"):
         run(tmp_path, tmp_path / "out", {})
+
+
+def test_an_alarm_stands_until_a_newer_whole_window_is_without_one(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tiny_bundle(tmp_path / "plain", task="demo", heads=[HEAD], metrics=METRICS)
+    bundle = with_reference(plain, tmp_path / "known", **{k: np.asarray(v) for k, v in arrays().items()})
+    monkeypatch.setattr(Registry, "champion", lambda self, task: "champion")
+    monkeypatch.setattr(Registry, "bundle", lambda self, version: bundle)
+
+    def keep(name: str, given: Window) -> None:
+        write_window(tmp_path / "windows" / name, given, WindowInfo("demo", bundle.digest, started_at=name))
+
+    keep("1", window(200, 100, moved=3.0))
+    keep("2", window(100, 101))
+    figures: dict[str, float] = {}
+    assert run(tmp_path / "windows", tmp_path / "out", figures) is True
+    assert read_json(tmp_path / "out" / "latest.json")["window"] == "1"
+    keep("2", window(200, 101))
+    assert run(tmp_path / "windows", tmp_path / "out", figures) is False
+    assert read_json(tmp_path / "out" / "latest.json")["window"] == "2"
+    # What labels say is judged apart: the windows of images have no say in it, nor the other way round.
+    said = window(80, 102, labelled=True, wrong=1.0)
+    keep("3", Window(images=80, probabilities=said.probabilities, truth=said.truth))
+    assert run(tmp_path / "windows", tmp_path / "out", figures) is True
+    assert read_json(tmp_path / "out" / "latest.json")["window"] == "3"
+    assert not (tmp_path / "out" / "3" / "page.html").exists()

@@ -122,12 +122,13 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_compile_writes_one_file_with_defaults(tmp_path: Path, home: Home) -> None:
+def test_compile_writes_two_files_with_defaults(tmp_path: Path, home: Home) -> None:
     done = run("compile", "skin_lesion", "--out", str(tmp_path))
     assert done.exit_code == 0, done.exception
-    spec = next(yaml.safe_load_all((tmp_path / "retrain-skin_lesion.yaml").read_text()))
-    given = spec["root"]["inputDefinitions"]["parameters"]
-    assert [name for name, told in given.items() if "defaultValue" not in told] == ["export"]
+    for name, left_open in (("retrain", "export"), ("drift", "windows")):
+        spec = next(yaml.safe_load_all((tmp_path / f"{name}-skin_lesion.yaml").read_text()))
+        given = spec["root"]["inputDefinitions"]["parameters"]
+        assert [name for name, told in given.items() if "defaultValue" not in told] == [left_open]
 
 
 @pytest.mark.parametrize(
