@@ -99,12 +99,19 @@ class Eraser:
         """Erase images, scans and cases that are older than so many days, with what belongs to them.
 
         What belongs together goes when the youngest of it is old. A hundred at a time, each an erasure of its
-        own, so that nobody who writes has to wait for all of them.
+        own, so that nobody who writes has to wait for all of them. Where another process of the store is at
+        it, nothing is done here.
         """
         if days < 1:
             raise UsageError("Retention is at least one day.")
         before = self._store.clock() - dt.timedelta(days=days)
         name, reason = about("retention", f"{days}d"), f"older than {days} days"
+        with self._store.alone(f"older-{tenant}") as alone:
+            return self._older(tenant, actor, before, name, reason) if alone else []
+
+    def _older(
+        self, tenant: str, actor: str, before: dt.datetime, name: str, reason: str
+    ) -> list[ErasureReport]:
         reports = []
         for kind in erasures.AGEING:
             after = ""

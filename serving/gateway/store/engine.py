@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from sqlalchemy.orm import Session
 from data.errors import NotFound, Overloaded, StoreError, UsageError
 
 from . import faults
-from .numbers import Numbers
+from .numbers import Announced, Numbers, horizon
 from .repositories import audit
 from .scope import Scope, TenantSession
 from .tables import Base, Tenant
@@ -105,11 +107,19 @@ class Store:
             scope.session.flush()
             audit.write_entries(scope)
             scope.session.commit()
+        for work in scope.afterwards:
+            work()
 
     @contextlib.contextmanager
-    def read(self, tenant: str, actor: str = "") -> Iterator[Scope]:
-        """A transaction of a tenant that only reads. Raises :class:`StoreError` as :meth:`write` does."""
+    def read(self, tenant: str, actor: str = "", *, paged: bool = False) -> Iterator[Scope]:
+        """A transaction of a tenant that only reads. Raises :class:`StoreError` as :meth:`write` does.
+
+        ``paged``: its rows are a page, after which another begins; the scope then has a horizon.
+        """
+        # Asked before: what ends between the two is seen by the second.
+        settled = self._horizon() if paged and not self.is_sqlite else None
         with self._scope(self._read, tenant, actor) as scope:
+            scope.horizon = settled
             yield scope
 
     @contextlib.contextmanager
@@ -145,6 +155,38 @@ class Store:
             finally:
                 connection.close()
 
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether this is the only process of the store that does something, for as long as the block lasts.
+
+        Nobody waits. On PostgreSQL an advisory lock of a connection that is in no transaction, so that it
+        ends with its process and hinders no vacuum; on SQLite the lock of a file beside the database's.
+
+        Raises:
+            StoreError: the database can't be reached, or the file can't be made.
+        """
+        if self.is_sqlite:
+            with _file_lock(Path(f"{self.url.database}.{name}.lock")) as got:
+                yield got
+            return
+        key = int.from_bytes(hashlib.sha256(f"retiderm {name}".encode()).digest()[:8], signed=True)
+        with faults.translated():
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with faults.translated():
+                got = bool(connection.scalar(select(func.pg_try_advisory_lock(key))))
+            try:
+                yield got
+            finally:
+                if got:
+                    with contextlib.suppress(SQLAlchemyError):
+                        connection.execute(select(func.pg_advisory_unlock(key)))
+        finally:
+            # Not into the pool again, where a lock that could not be given back would live on.
+            with contextlib.suppress(SQLAlchemyError):
+                connection.invalidate()
+            connection.close()
+
     def close(self) -> None:
         """Let all connections go."""
         self.engine.dispose()
@@ -171,7 +213,14 @@ class Store:
             faults.translated(),
             TenantSession(bind, expire_on_commit=False, tenant=known) as session,
         ):
-            yield Scope(session, known, actor, self.clock(), numbers)
+            announced = bind is self.engine and not self.is_sqlite
+            number = Announced(numbers, session) if announced else numbers
+            yield Scope(session, known, actor, self.clock(), number)
+
+    def _horizon(self) -> int:
+        last = self._seeded().last
+        with faults.translated(), self._read.connect() as connection:
+            return horizon(connection, last)
 
     def _seeded(self) -> Numbers:
         """The numbers, which go on from the last one in the database."""
@@ -239,6 +288,21 @@ def _engine(url: URL, pool: int) -> Engine:
         raise StoreError(f"The database's file can't be made: {error.strerror}.") from error
     except (NoSuchModuleError, SQLAlchemyError) as error:
         raise StoreError(f"The database can't be opened: {error}.") from error
+
+
+@contextlib.contextmanager
+def _file_lock(path: Path) -> Iterator[bool]:
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise StoreError(f"The file of a lock can't be made: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

@@ -30,6 +30,10 @@ class Scope:
     - ``actor``: who acts, for the audit log: ``token:<id>``, ``command:<user>``.
     - ``now``: the moment of the transaction, in UTC.
     - ``number``: gives the next number for a row, see ``numbers.py``.
+    - ``horizon``: of a list that is read page after page: below which number nothing will be added any more;
+      None where that is so of everything.
+    - ``afterwards``: what is done when the transaction was written and its locks are free, before the block
+      that opened it ends: what may be slow, as an image store.
     """
 
     session: Session
@@ -38,6 +42,8 @@ class Scope:
     now: dt.datetime
     number: Callable[[], int]
     entries: list[Entry] = field(default_factory=list)
+    horizon: int | None = None
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def audit(self, action: str, about: str, **data: Any) -> None:
         """Say in the audit log that this was done. It is written with the transaction, or not at all.

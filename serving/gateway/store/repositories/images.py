@@ -1,11 +1,17 @@
-"""Images: rows that are written only when their bytes are safe."""
+"""Images: rows that are written only when their bytes are safe.
+
+A content has a row of its own (``blobs``), whose lock uploads and clean-ups share. A clean-up leaves that row
+behind for a day, with :data:`_GONE` as its size: an upload that kept its bytes before it sees that they may
+be gone, without asking the image store in its transaction.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from data.errors import Conflict
 from serving.gateway.blobs.base import Kept
@@ -13,6 +19,11 @@ from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Blob, Image
 
 from .parts import insert_new, one, own, page
+
+#: The size of a content whose bytes a clean-up took. An older program reads it as a content without images.
+_GONE = -1
+#: No upload takes longer between its bytes and its row.
+_NOTED = dt.timedelta(days=1)
 
 
 def add(
@@ -32,12 +43,13 @@ def add(
 ) -> Image:
     """The row of an image whose bytes an image store has kept.
 
-    The content's row is locked and the bytes looked for once more: a clean-up that ran since then may have
-    taken them, and waits from here on until this transaction ends.
+    The content's row is locked: a clean-up waits from here on until this transaction ends. Where one had
+    removed this content lately, the bytes are looked for once more after the transaction, before the block of
+    :meth:`~serving.gateway.store.engine.Store.write` ends, and kept again where they are gone. That raises
+    ``StoreError`` where the image store is away.
 
     Raises:
         NotFound: the patient or the image that it derives from isn't there.
-        StoreError: the bytes were gone and could not be kept again.
     """
     from . import patients
 
@@ -45,8 +57,11 @@ def add(
         raise ValueError("these bytes were kept for another tenant")
     patient = patients.get(scope, patient_id).id if patient_id is not None else None
     origin = get(scope, derived_from).id if derived_from is not None else None
-    _hold(scope, kept.sha256, kept.bytes)
-    kept.ensure()
+    if _hold(scope, kept.sha256, kept.bytes) == _GONE:
+        here = own(scope, Blob).where(Blob.sha256 == kept.sha256)
+        content = scope.session.scalars(here.execution_options(populate_existing=True)).one()
+        content.bytes, content.created_at = kept.bytes, scope.now
+        scope.afterwards.append(kept.ensure)
     row = Image(
         tenant_id=scope.tenant,
         sha256=kept.sha256,
@@ -127,7 +142,7 @@ def unreferenced(scope: Scope, *, limit: int = 1000) -> list[str]:
     refers = select(Image.id).where(Image.tenant_id == Blob.tenant_id, Image.sha256 == Blob.sha256)
     query = (
         select(Blob.sha256)
-        .where(Blob.tenant_id == scope.tenant, ~refers.exists())
+        .where(Blob.tenant_id == scope.tenant, Blob.bytes != _GONE, ~refers.exists())
         .order_by(Blob.sha256)
         .limit(limit)
     )
@@ -146,20 +161,25 @@ def lock_content(scope: Scope, sha256: str, size: int = 0) -> int:
 
 
 def forget_content(scope: Scope, sha256: str) -> None:
-    """Remove a content's row, held by :func:`lock_content` and referred to by nobody."""
-    row = scope.session.scalars(own(scope, Blob).where(Blob.sha256 == sha256)).one_or_none()
-    if row is not None:
-        scope.session.delete(row)
-        scope.session.flush()
+    """Note that a content is gone, which is held by :func:`lock_content` and referred to by nobody.
+
+    The notes of more than a day ago go.
+    """
+    ours = Blob.tenant_id == scope.tenant
+    noted = update(Blob).where(ours, Blob.sha256 == sha256).values(bytes=_GONE, created_at=scope.now)
+    scope.session.execute(noted)
+    old = delete(Blob).where(ours, Blob.bytes == _GONE, Blob.created_at < scope.now - _NOTED)
+    scope.session.execute(old)
 
 
-def _hold(scope: Scope, sha256: str, size: int) -> None:
-    """Lock a content's row, made where it isn't there."""
-    query = select(Blob.sha256).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
+def _hold(scope: Scope, sha256: str, size: int) -> int:
+    """Lock a content's row, made where it isn't there. Gives its size, :data:`_GONE` for one that is."""
+    query = select(Blob.bytes).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
     for _ in range(10):
         if insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now):
-            return  # a row that is ours alone until the transaction ends
+            return size  # a row that is ours alone until the transaction ends
         # Between the two, a clean-up may have removed the row that was in the first one's way: then again.
-        if scope.session.execute(query.with_for_update()).first() is not None:
-            return
+        found = scope.session.scalars(query.with_for_update()).one_or_none()
+        if found is not None:
+            return found
     raise Conflict("This image is being removed and sent at once.", hint="Send it again later.")

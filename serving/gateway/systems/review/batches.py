@@ -85,9 +85,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Every batch, oldest first; or the newest of them."""
 
         def read() -> Page[Batch]:
-            with gateway.store.read(who.tenant, who.actor) as scope:
+            with gateway.store.read(who.tenant, who.actor, paged=True) as scope:
                 rows = queue.batches(scope, task=task, after=start_of(after), newest=newest, limit=limit + 1)
-            return page_of(rows[:limit] if newest else rows, limit, _shown, lambda row: row.number)
+            return page_of(scope, rows[:limit] if newest else rows, limit, _shown, lambda row: row.number)
 
         return await gateway.run(read)
 

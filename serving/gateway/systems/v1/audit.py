@@ -59,7 +59,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 rows = audit.entries(
                     scope, about=about, action=action, after=start_of(after), limit=limit + 1
                 )
-                return page_of(rows, limit, _shown, lambda row: int(row.seq))
+                return page_of(scope, rows, limit, _shown, lambda row: int(row.seq))
 
         return await gateway.run(read)
 

@@ -101,7 +101,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Cases in the order of their making."""
 
         def read() -> Page[Case]:
-            with gateway.store.read(who.tenant, who.actor) as scope:
+            with gateway.store.read(who.tenant, who.actor, paged=True) as scope:
                 rows = cases.listed(
                     scope,
                     status=status,
@@ -112,7 +112,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     after=start_of(after),
                     limit=limit + 1,
                 )
-                return page_of(rows, limit, _shown, lambda row: int(row.number))
+                return page_of(scope, rows, limit, _shown, lambda row: int(row.number))
 
         return await gateway.run(read)
 

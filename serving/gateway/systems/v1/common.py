@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
-from data.errors import NotAllowed
+from data.errors import NotAllowed, Overloaded
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
 from serving.gateway.errors import Gone, own_shape
@@ -100,12 +100,26 @@ class Page(BaseModel, Generic[T]):
 
 
 def page_of(
-    rows: Sequence[Any], limit: int, show: Callable[[Any], T], number: Callable[[Any], int]
+    scope: Scope, rows: Sequence[Any], limit: int, show: Callable[[Any], T], number: Callable[[Any], int]
 ) -> Page[T]:
-    """A page of ``rows``, of which one more than ``limit`` was asked for."""
-    shown = rows[:limit]
-    more = len(rows) > limit
-    return Page[Any](items=[show(row) for row in shown], next=str(number(shown[-1])) if more else None)
+    """A page of ``rows``, of which one more than ``limit`` was asked for, by ``store.read(…, paged=True)``.
+
+    Where others follow, it ends before what may be added to it still: the next page begins after its end.
+
+    Raises:
+        Overloaded: all of it may be added to still, since a transaction goes on for so long.
+    """
+    if len(rows) <= limit:
+        return Page[Any](items=[show(row) for row in rows], next=None)
+    end = limit
+    if scope.horizon is not None:
+        end = sum(number(row) < scope.horizon for row in rows[:limit])
+    # Two processes may have drawn one number.
+    while end > 1 and number(rows[end]) == number(rows[end - 1]):
+        end -= 1
+    if end == 0:
+        raise Overloaded("Something that belongs here is being written.", hint="Ask again later.")
+    return Page[Any](items=[show(row) for row in rows[:end]], next=str(number(rows[end - 1])))
 
 
 def start_of(after: str | None) -> int:

@@ -15,8 +15,9 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.retention import ErasureReport
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.checks import check_text
-from serving.gateway.store.repositories import erasures
-from serving.gateway.store.tables import ErasedImage
+from serving.gateway.store.repositories import audit, erasures
+from serving.gateway.store.scope import Scope
+from serving.gateway.store.tables import AuditEntry, ErasedImage
 from serving.gateway.store.tables import Erasure as Row
 from serving.gateway.systems.v1.common import (
     VISIBLE,
@@ -27,6 +28,7 @@ from serving.gateway.systems.v1.common import (
     Page,
     Short,
     one_of,
+    page_of,
     refusals,
     start_of,
 )
@@ -35,6 +37,8 @@ Reason = Annotated[
     str, Query(min_length=1, max_length=500, pattern=VISIBLE, description="Why; never with a name in it.")
 ]
 _ONE = ("patient_id", "user", "case")
+#: What the audit log says of each erasure, in its own transaction.
+_BEGIN = "erasure.begin"
 
 
 class ErasureIn(In):
@@ -123,12 +127,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Erasures, oldest first."""
 
         def read() -> Page[Erasure]:
-            # They are only ever added, so that a place in their order is a good cursor.
-            skip = start_of(after)
             with gateway.store.read(who.tenant, who.actor) as scope:
-                rows = erasures.listed(scope, skip=skip, limit=limit + 1)
-                items = [_shown(row, erasures.contents(scope, row.id)) for row in rows[:limit]]
-            return Page[Erasure](items=items, next=str(skip + limit) if len(rows) > limit else None)
+                # In the order of the audit log, whose numbers are given one transaction after another.
+                begun = audit.entries(scope, action=_BEGIN, after=start_of(after), limit=limit + 1)
+                return page_of(scope, begun, limit, partial(_begun, scope), lambda entry: int(entry.seq))
 
         return await gateway.run(read)
 
@@ -143,6 +145,11 @@ def reported(gateway: Gateway, tenant: str, erasure_id: str) -> Erasure:
     """What an erasure has done until now."""
     with gateway.store.read(tenant) as scope:
         return _shown(erasures.get(scope, erasure_id), erasures.contents(scope, erasure_id))
+
+
+def _begun(scope: Scope, entry: AuditEntry) -> Erasure:
+    row = erasures.get(scope, audit.data_of(entry)["erasure"])
+    return _shown(row, erasures.contents(scope, row.id))
 
 
 def _erase(gateway: Gateway, tenant: str, actor: str, given: ErasureIn) -> ErasureReport:

@@ -150,7 +150,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Labels in the order of their making."""
 
         def read() -> Page[Label]:
-            with gateway.store.read(who.tenant, who.actor) as scope:
+            with gateway.store.read(who.tenant, who.actor, paged=True) as scope:
                 rows = labels.listed(
                     scope,
                     image_id=str(image_id) if image_id is not None else None,
@@ -160,7 +160,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     after=start_of(after),
                     limit=limit + 1,
                 )
-                return page_of(rows, limit, _shown, lambda row: int(row.number))
+                return page_of(scope, rows, limit, _shown, lambda row: int(row.number))
 
         return await gateway.run(read)
 

@@ -105,9 +105,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Patients in the order of their making."""
 
         def read() -> Page[Patient]:
-            with gateway.store.read(who.tenant, who.actor) as scope:
+            with gateway.store.read(who.tenant, who.actor, paged=True) as scope:
                 rows = patients.listed(scope, after=start_of(after), limit=limit + 1)
-                return page_of(rows, limit, _shown, lambda row: int(row.number))
+                return page_of(scope, rows, limit, _shown, lambda row: int(row.number))
 
         return await gateway.run(read)
 

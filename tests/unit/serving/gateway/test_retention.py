@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import subprocess
+import sys
 import threading
+import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import pytest
 from data.errors import Conflict, NotFound, RetidermError, StoreError, UsageError
 from serving.gateway.blobs import keep
 from serving.gateway.blobs.folder import FolderBlobs
+from serving.gateway.blobs.signing import Signer
 from serving.gateway.retention import Eraser, LearnedVersion
 from serving.gateway.store import Store
 from serving.gateway.store.repositories import (
@@ -408,3 +413,113 @@ def test_another_tenants_patient_can_not_be_erased(
     assert eraser.resume(other) == []
     assert eraser.sweep(other) == 0
     assert eraser.patient(tenant, world.patient, **WHO).counts["images"] == 2
+
+
+class Watched(FolderBlobs):
+    """Says of each call how many connections to the database were in use."""
+
+    store: Store
+    calls: list[tuple[str, int]]
+
+    def put(self, tenant: str, data: bytes, media_type: str) -> str:
+        self._note("put")
+        return super().put(tenant, data, media_type)
+
+    def size(self, tenant: str, sha256: str) -> int | None:
+        self._note("size")
+        return super().size(tenant, sha256)
+
+    def _note(self, name: str) -> None:
+        self.calls.append((name, self.store.engine.pool.checkedout()))  # type: ignore[attr-defined]
+
+
+def watched(store: Store, folder: Path) -> Watched:
+    found = Watched(folder, Signer([b"k" * 32]))
+    found.store, found.calls = store, []
+    return found
+
+
+def test_no_transaction_waits_for_the_image_store(store: Store, tenant: str, tmp_path: Path) -> None:
+    blobs = watched(store, tmp_path / "watched")
+    eraser = Eraser(store, blobs)
+    for _ in range(2):
+        kept = keep(blobs, tenant, b"sent again", "image/png")
+        with store.write(tenant, "test") as scope:
+            patient = patients.add(scope, name="Ada").id
+            image_of(scope, kept, patient_id=patient)
+    # Nothing was removed, so nothing has to be looked for.
+    assert blobs.calls == [("put", 0)] * 2
+    with store.read(tenant) as scope:
+        everybody = [row.id for row in patients.listed(scope)]
+    # Kept before a clean-up that takes it, and written after: looked for when the locks are free.
+    kept = keep(blobs, tenant, b"sent again", "image/png")
+    for patient in everybody:
+        eraser.patient(tenant, patient, **WHO)
+    assert FolderBlobs.size(blobs, tenant, kept.sha256) is None
+    blobs.calls.clear()
+    with store.write(tenant, "test") as scope:
+        image_of(scope, kept)
+        image_of(scope, kept, kind="overlay")
+    assert blobs.calls[0] == ("size", 0)
+    assert ("put", 0) in blobs.calls
+    assert not any(used for _, used in blobs.calls)
+    assert blobs.get(tenant, kept.sha256) == b"sent again"
+    # It is as any other now: nobody looks again, and no clean-up takes it.
+    blobs.calls.clear()
+    with store.write(tenant, "test") as scope:
+        image_of(scope, kept)
+    assert (blobs.calls, eraser.sweep(tenant)) == ([], 0)
+    assert blobs.get(tenant, kept.sha256) == b"sent again"
+
+
+def test_what_a_clean_up_took_is_known_for_a_day(store: Store, blobs: FolderBlobs, tenant: str) -> None:
+    def noted() -> set[str]:
+        return {row[1] for row in dump(store, tenant)["blobs"]}
+
+    now = dt.datetime.now(dt.UTC)
+    store.clock = lambda: now
+    one, two = (keep(blobs, tenant, data, "image/png").sha256 for data in (b"1", b"2"))
+    for sha256, seen in ((one, {one}), (two, {two})):
+        with store.write(tenant, "test") as scope:
+            images.lock_content(scope, sha256)
+            images.forget_content(scope, sha256)
+            assert images.unreferenced(scope) == []
+        assert noted() == seen
+        now += dt.timedelta(days=1, seconds=1)
+
+
+def test_of_several_gateways_one_erases_what_is_old(
+    store: Store, blobs: FolderBlobs, tenant: str, world: World, eraser: Eraser
+) -> None:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=40)
+    with store.write(tenant, "test") as scope:
+        cases.get(scope, world.case).updated_at = scope.now - dt.timedelta(days=40)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from serving.gateway.store import Store\n"
+        "with Store(sys.argv[2]).alone('older-' + sys.argv[3]) as alone:\n"
+        "    print(alone, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    url = store.url.render_as_string(hide_password=False)
+    root = str(Path(__file__).resolve().parents[4])
+    command = [sys.executable, "-c", code, root, url, tenant]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    store.clock = lambda: later
+    assert eraser.older(tenant, 30) == []
+    # Another tenant's is another matter.
+    with store.alone(f"older-{uuid.uuid4()}") as alone:
+        assert alone
+    # A process that dies holds nothing.
+    other.kill()
+    other.communicate()
+    while not (reports := eraser.older(tenant, 30)):
+        time.sleep(0.05)
+    assert [report.counts["images"] for report in reports] == [2]
+    with store.alone(f"older-{tenant}") as first, store.alone(f"older-{tenant}") as second:
+        assert (first, second) == (True, False)
+    with store.alone(f"older-{tenant}") as again:
+        assert again
