@@ -15,10 +15,11 @@ from serving.core.selection import Pool, select
 
 #: Strategies that stand for election; the first is what they are held against.
 BASELINE = "random"
-#: Seeds that choose a strategy by validation images, and seeds that confirm it on test images.
-CHOOSING, CONFIRMING = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+#: Seeds that choose a strategy by validation images, and seeds that confirm it on test images. 5 to 9
+#: confirmed once, before the first batch and the steps were what they are now: they are spent.
+CHOOSING, CONFIRMING = (0, 1, 2, 3, 4), (10, 11, 12, 13, 14)
 #: Simulations of one seed, from other first batches; its curve is their mean, so that one start decides less.
-STARTS = 4
+STARTS = 8
 #: Of the images that aren't for the test every seed keeps one in so many, whole groups, for validation.
 PARTS = 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +104,16 @@ def test_a_phase_gathers_seeds_and_is_written_down(path: Path, tmp_path: Path) -
     alone = [point["auc"] for point in curve(Asked(path, LABELS, names[1], seed=1))]
     assert phase.values[names[1]]["auc"][1] == pytest.approx(alone)
     assert phase.verdict("random", "auc")["saving"] in (0.0, None)
+    confirm = replace(phase, confirm=True)
     told = {
         "set": "made up",
         "passed": None,
+        "metric": "auc",
+        "chosen": names[1],
         "choose": phase.told(),
-        "confirm": phase.verdict(names[1], "auc"),
+        "confirm": {**confirm.told(), **confirm.verdict(names[1], "auc")},
     }
-    results = [Result(names[1], "auc", phase, phase, told)]
+    results = [Result(phase, confirm, told)]
     write(results, tmp_path / "loop.json")
     stored = json.loads((tmp_path / "loop.json").read_text())
     assert stored["sets"][0]["choose"]["judged_on"] == "validation"
@@ -118,5 +122,5 @@ def test_a_phase_gathers_seeds_and_is_written_down(path: Path, tmp_path: Path) -
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * len(names) * len(LABELS)
     assert all(float(row["auc_low"]) <= float(row["auc"]) <= float(row["auc_high"]) for row in rows)
-    draw(results, tmp_path / "curves.webp")
+    draw(tmp_path / "loop.json", tmp_path / "curves.webp")
     assert (tmp_path / "curves.webp").read_bytes()[8:12] == b"WEBP"
