@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 OnStep = Callable[[str], None]
 
 LOCK_S = 60.0
+
+_LOG = logging.getLogger("retiderm.registry")
+
+
+class _InDoubt(LedgerError):
+    """Nobody can say whether a promotion is done: it is neither finished nor undone until somebody can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +273,10 @@ def _change(
     _tell(on_step, "intent")
     try:
         _run(registry, ledger, intent, version, targets, on_step)
+    except _InDoubt:
+        raise
     except Exception as error:
-        message = error.message if isinstance(error, RetidermError) else f"{type(error).__name__}: {error}"
+        message = _words(error)
         undo(registry, ledger, intent, targets, message)
         raise RegistryError(
             f"The {action} of {task} to version {version.version} failed and was undone: {message}",
@@ -304,20 +313,74 @@ def _run(
         _note(ledger, intent, "step", step=name)
         _tell(on_step, f"{name} logged")
     more = {"finished_by": finished_by} if finished_by else {}
-    _note(ledger, intent, "done", after=intent.data["after"], targets=intent.data["targets"], **more)
-    _tell(on_step, "done")
-    # It serves: what fails from here on is no reason to take that back. A head that lags is no damage, and
-    # the next promotion tidies as well.
-    with contextlib.suppress(RetidermError, OSError):
-        keep_head(registry, ledger, version.task)
-    _tell(on_step, "head kept")
-    with contextlib.suppress(Exception):  # verify tells what is left, reconcile mends it
+    try:
+        _note(ledger, intent, "done", after=intent.data["after"], targets=intent.data["targets"], **more)
+    except Exception as error:
+        # The line may be on disk all the same: its head, on a full disk, comes after it.
+        if _is_open(ledger, intent):
+            raise
+        _LOG.warning("%s: the ledger's line is written, then: %s", version.task, _words(error))
+    # It serves: what fails from here on, whatever it is, is no reason to take that back.
+    with _no_matter(version.task, "done"):
+        _tell(on_step, "done")
+    catch_up(registry, ledger, version.task)
+    with _no_matter(version.task, "head kept"):
+        _tell(on_step, "head kept")
+    with _no_matter(version.task, "settling the challenger"):
+        # What can't be settled verify tells, and reconcile mends.
         settle(registry, ledger, version.task)
-    _tell(on_step, "challenger settled")
-    with contextlib.suppress(RetidermError, OSError):
-        keep = [v for v in registry.versions(version.task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
+    with _no_matter(version.task, "challenger settled"):
+        _tell(on_step, "challenger settled")
+    tidy(registry, version.task, targets)
+
+
+def catch_up(registry: Registry, ledger: Ledger, task: str) -> None:
+    """Keep the ledger's head with the task: it may lag behind. Raises nothing, as :func:`tidy`."""
+    with _no_matter(task, "keeping the ledger's head"):
+        keep_head(registry, ledger, task)
+
+
+def tidy(registry: Registry, task: str, targets: Iterable[Target]) -> None:
+    """Remove copies that neither champion nor previous needs. The caller holds the task's lock.
+
+    Raises nothing: what fails is logged and left to ``retiderm models reconcile``, and to the next promotion.
+    """
+    with _no_matter(task, "tidying"):
+        keep = [v for v in registry.versions(task) if {CHAMPION, PREVIOUS} & set(v.aliases)]
         for target in targets:
-            target.tidy(version.task, keep)
+            with _no_matter(task, f"tidying {target.name}"):
+                target.tidy(task, keep)
+
+
+@contextlib.contextmanager
+def _no_matter(task: str, what: str) -> Iterator[None]:
+    """Log what goes wrong, a mistake of ours too, instead of raising it."""
+    try:
+        yield
+    except Exception as error:
+        _LOG.warning(
+            "%s serves as the ledger says, but %s failed: %s. Mend it: retiderm models reconcile.",
+            task,
+            what,
+            _words(error),
+        )
+
+
+def _is_open(ledger: Ledger, intent: Entry) -> bool:
+    """Whether the ledger has neither ``done`` nor ``undone`` for an intent."""
+    try:
+        left = unfinished(ledger.entries(intent.task), intent.task)
+    except (RetidermError, OSError) as error:
+        raise _InDoubt(
+            f"Whether version {intent.version} of {intent.task} serves can't be read from the ledger: "
+            f"{_words(error)}",
+            hint="Nothing was undone. Mend the cause, then: retiderm models reconcile.",
+        ) from error
+    return any(entry.seq == intent.seq for entry in left)
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, RetidermError) else f"{type(error).__name__}: {error}"
 
 
 def task_lock(ledger: Ledger, task: str, timeout: float) -> contextlib.AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from data.errors import RetidermError
 from .beside import differences, gone_from
 from .heads import keep_head, kept_heads
 from .ledger import Ledger
-from .promotion import LOCK_S, OnStep, finish_unfinished, task_lock
+from .promotion import LOCK_S, OnStep, catch_up, finish_unfinished, task_lock, tidy
 from .state import after, last_challenge, now_serving, unfinished
 from .targets import Target, target_from_spec
 from .version import CHAMPION, PREVIOUS, Version
@@ -71,8 +71,7 @@ def reconcile(
             for sentence in finish_unfinished(registry, ledger, name, on_step=on_step):
                 found.append(Repair(name, "promotion", sentence, True))
             found += _drift(registry, ledger, name, repair=True)
-            if any(item.task == name and item.done for item in found):
-                keep_head(registry, ledger, name)
+            _after_done(registry, ledger, name)
     return found
 
 
@@ -174,6 +173,14 @@ def adopt(
             found.append(Repair(task, "alias", f"Took over version {version.version} as {alias}.", True))
         keep_head(registry, ledger, task)
     return found
+
+
+def _after_done(registry: Registry, ledger: Ledger, task: str) -> None:
+    """What a promotion that is done may have left: a head that lags, copies that nobody needs."""
+    catch_up(registry, ledger, task)
+    serving = now_serving(ledger.entries(task), task)
+    if serving is not None:
+        tidy(registry, task, [target_from_spec(registry, spec) for spec in serving.data.get("targets", ())])
 
 
 def _serve(target: Target, version: Version) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import training.registry.ledger
+import training.registry.promotion
 from data.errors import RegistryError, UsageError
 from data.paths import Home
 from serving.core.bundle import Bundle
@@ -273,6 +276,97 @@ def test_what_fails_after_it_serves_is_no_reason_to_take_it_back(
     monkeypatch.setattr(Registry, "keep_ledger_head", away)
     assert promote(registry, version, targets=[LocalTarget(registry), other]).changed
     assert (serving(home), Ledger().entries()[-1].event) == ("1", "done")
+
+
+@pytest.mark.parametrize("where", ["done", "head", "head kept", "challenger settled", "tidy", "full"])
+def test_a_bug_after_it_is_done_undoes_nothing(
+    registry: Registry,
+    make: Any,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    promote(registry, make(accepted=True))
+    promote(registry, make(accepted=True))
+    third = make(accepted=True)
+
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def told(step: str) -> None:
+        if step == where:
+            bug()
+
+    with monkeypatch.context() as patch:
+        if where == "head":
+            patch.setattr(Registry, "keep_ledger_head", bug)
+        if where == "tidy":
+            patch.setattr(LocalTarget, "tidy", bug)
+        if where == "full":
+            _full_after(patch, "done")
+        assert promote(registry, third, on_step=told).changed
+    assert "retiderm models reconcile" in caplog.text or where == "full"
+    assert (serving(home), aliases(registry)["champion"]) == ("3", "3")
+    assert [e.event for e in Ledger().entries() if e.data.get("op") is not None][-1] == "done"
+    reconcile(registry)
+    assert (verify(registry), reconcile(registry)) == ([], [])
+    # The head that lagged, and the copy that was left.
+    assert f'"seq":{Ledger().entries()[-1].seq}' in registry.ledger_heads()[TASK].replace(" ", "")
+    kept = sorted(p.name.split("-")[0] for p in (home.serving / TASK / "versions").iterdir())
+    assert kept == ["2", "3"]
+
+
+def _full_after(patch: pytest.MonkeyPatch, event: str) -> None:
+    """The disk is full when the head follows a line of that event."""
+    real = training.registry.ledger.write_json
+
+    def full(path: Path, document: Any) -> None:
+        if Ledger().entries()[-1].event == event:
+            raise OSError(28, "No space left on device")
+        real(path, document)
+
+    patch.setattr(training.registry.ledger, "write_json", full)
+
+
+def test_what_finishes_a_crash_undoes_nothing_that_is_done(
+    registry: Registry, make: Any, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make(accepted=True)
+
+    def killed(step: str) -> None:
+        if step == "aliases":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(registry, version, on_step=killed)
+    with monkeypatch.context() as patch:
+        _full_after(patch, "done")
+        assert [r.message for r in reconcile(registry)] == [
+            f"Finished the unfinished promote of {TASK} to version 1."
+        ]
+    assert (serving(home), verify(registry)) == ("1", [])
+
+
+def test_nothing_is_undone_while_nobody_can_say_whether_it_is_done(
+    registry: Registry, make: Any, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make(accepted=True)
+    with monkeypatch.context() as patch:
+        _full_after(patch, "done")
+
+        def told(step: str) -> None:
+            if step == "target local logged":
+                patch.setattr(training.registry.promotion, "unfinished", gone)
+
+        def gone(*_: Any) -> list[Any]:
+            raise OSError(5, "Input/output error")
+
+        with pytest.raises(RegistryError, match="Whether version 1 of dr_grading serves can't be read"):
+            promote(registry, version, on_step=told)
+    assert (serving(home), aliases(registry)) == ("1", {"champion": "1"})
+    reconcile(registry)
+    assert verify(registry) == []
 
 
 def test_what_can_not_be_undone_stays_open_and_says_so(registry: Registry, make: Any) -> None:
