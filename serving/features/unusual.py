@@ -111,7 +111,7 @@ def _usual(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
     held_out = arrays.get("drift.distance")
     if held_out is not None and held_out.dtype.kind == "f" and held_out.ndim == 1:
         # Those that the quality gate refused have none.
-        found = held_out[~np.isnan(held_out)]
+        found: NDArray[Any] = held_out[~np.isnan(held_out)]
         if len(found):
             return found
     return arrays.get("neighbour_distance")

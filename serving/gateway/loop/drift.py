@@ -124,7 +124,7 @@ class Watch:
         """
         bundle, _ = self.bundle(task)
         kind: Kind = "labels" if which == "labels" else "images"
-        with self._store.read(tenant, "drift") as scope:
+        with self._store.read(tenant, "drift", paged=True) as scope:
             kept = windows.find(scope, bundle.digest, kind)
             cut = self._cut(scope, task, bundle.digest, kind, kept)
             whole = cut.whole or (
@@ -200,7 +200,7 @@ class Watch:
     def _judged(self, tenant: str, task: str, served: Served, kind: Kind) -> Side | None:
         """None where another gateway went on to a newer window meanwhile."""
         digest, reference, settings = served.bundle.digest, served.reference, self.settings
-        with self._store.read(tenant, "drift") as scope:
+        with self._store.read(tenant, "drift", paged=True) as scope:
             kept = windows.find(scope, digest, kind)
             before = None if kept is None else kept.last_number
             standing = None if kept is None else _report(kept.report)
@@ -241,8 +241,13 @@ class Watch:
         after, size = 0 if kept is None else kept.last_number, self.settings.size
         most = size * _WINDOWS_AT_ONCE
         if kind == "images":
-            return Cut.of(windows.numbers(scope, digest, after=after, most=most), size)
-        return Cut.of(windows.read_numbers(scope, task, digest, after=after, most=most), size)
+            found = windows.numbers(scope, digest, after=after, most=most)
+        else:
+            found = windows.read_numbers(scope, task, digest, after=after, most=most)
+        if scope.horizon is not None:
+            # What others are writing still may belong before the rest.
+            found = [number for number in found if number < scope.horizon]
+        return Cut.of(found, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sqlalchemy import event, insert, select, text
 
 from serving.core.bundle import Bundle
 from serving.core.drift import Settings
+from serving.features.columns import Features as Looks
 from serving.gateway.blobs import keep
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.loop.drift import Cut, Watch
@@ -23,6 +24,7 @@ from serving.gateway.store.types import new_id
 from tests.drift_answers import TASK, answer, origin_of, read
 from tests.drift_windows import HEAD, window
 from tests.gateway_rows import image_of, tenant_of
+from tests.gateway_servers import new_database
 
 FAST = Settings(draws=1000)
 
@@ -149,7 +151,7 @@ def test_glances_that_nobody_judges_do_not_pile_up(
     monkeypatch.setattr(windows, "_TIDIED", 1)
     with sqlite_store.write(clinic, "test") as scope:
         for _ in range(60):
-            windows.glance(scope, origin_of(bundle), "retake", windows.Looks(sharpness=0.1))
+            windows.glance(scope, origin_of(bundle), "retake", Looks(sharpness=0.1))
         assert len(windows.numbers(scope, bundle.digest)) == 20
 
 
@@ -272,3 +274,23 @@ def test_labels_wait_while_too_many_of_the_audited_are_unread(
     rest = list(range(58, 119))
     read(sqlite_store, clinic, [entries[at] for at in rest], wrong[rest])
     assert watch.standing(clinic, TASK).report.severity == "critical"
+
+
+def test_a_window_ends_before_what_others_are_writing(blobs: FolderBlobs, bundle: Bundle, root: Path) -> None:
+    url = new_database()
+    one, other = Store(url), Store(url)
+    try:
+        clinic = tenant_of(one, "clinic")
+        watch = Watch(other, root, FAST)
+        answer(other, blobs, clinic, bundle, window(30, 1))
+        with one.write(clinic, "late") as scope:
+            windows.glance(scope, origin_of(bundle), "retake", Looks(sharpness=0.1, exposure=100.0))
+            answer(other, blobs, clinic, bundle, window(30, 2))
+            assert watch.standing(clinic, TASK).images.running.images == 30
+        assert watch.standing(clinic, TASK).images.running.images == 61
+        given, _ = watch.window(clinic, TASK)
+        assert given.gradable is not None
+        assert np.flatnonzero(~given.gradable).tolist() == [30]
+    finally:
+        one.close()
+        other.close()
