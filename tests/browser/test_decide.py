@@ -42,15 +42,21 @@ def test_a_version_is_approved_promoted_and_rolled_back(registered: World, meet:
     expect(page.locator("main")).to_contain_text("waits for approval")
     expect(page.locator("main")).to_contain_text("Both answered 3 images")
 
+    seen = "Both answered 3 images, version 2 as champion and version 3 as challenger"
+
     def decide(label: str, why: str, then: str) -> None:
         page.get_by_role("button", name=label).click()
         dialog = page.get_by_role("dialog")
+        if label.startswith("Promote"):
+            expect(dialog).to_contain_text(seen)
         dialog.get_by_label("Why?").fill(why)
         dialog.get_by_role("button", name=label).click()
         page.get_by_role("button", name=then).wait_for()
 
     decide("Approve version 3", "looked at both", "Promote version 3")
     decide("Promote version 3", "better on the rare ones", "Roll back to version 2")
+    # What was seen of it beside the champion is in the ledger, with the decision.
+    expect(page.locator(".ledger")).to_contain_text(seen)
     with clinic.app() as app:
         assert app.get("/readyz").status_code == 200
     decide("Roll back to version 2", "it was not", "Roll back to version 3")

@@ -16,29 +16,40 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Counts of images. ``labelled`` have a reader's label of every head; right is every head equal to it."""
+    """Counts of images. ``labelled`` have a reader's label of every head; right is every head equal to it.
 
+    ``champion`` and ``challenger`` are the versions that answered them, None where no image has both.
+    """
+
+    champion: str | None = None
+    challenger: str | None = None
     images: int = 0
     agree: int = 0
     labelled: int = 0
     champion_right: int = 0
     challenger_right: int = 0
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | str | None]:
         """Plain values."""
         return asdict(self)
 
 
 def compare_answers(store: Store, tenant: str, task: str) -> Comparison:
-    """The newest challenger's answers (a thousand at most) against the champion's on the same images."""
+    """The newest challenger's answers (a thousand at most) against the champion's on the same images.
+
+    Of several champions that it stood beside, the newest alone: their answers are not one model's.
+    """
     with store.read(tenant) as scope:
         both = predictions.side_by_side(scope, task, limit=_MOST)
+        both = [pair for pair in both if pair[0].bundle_digest == both[0][0].bundle_digest]
         read = _read(scope, task)
+    versions = (both[0][0].model_version, both[0][1].model_version) if both else (None, None)
     same = [(said_of(one), said_of(other)) for one, other in both]
     labelled = [
         (read[one.image_id], said_of(one), said_of(other)) for one, other in both if one.image_id in read
     ]
     return Comparison(
+        *versions,
         len(both),
         sum(one == other for one, other in same),
         len(labelled),

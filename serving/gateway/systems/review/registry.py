@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -30,9 +32,11 @@ class Served(BaseModel):
 class Compared(BaseModel):
     """Where champion and challenger answered the same images: how often they agree, and who is right.
 
-    ``labelled`` are those of them that readers have labelled.
+    ``labelled`` are those of them that readers have labelled; ``champion`` and ``challenger`` the versions.
     """
 
+    champion: str | None
+    challenger: str | None
     images: int
     agree: int
     labelled: int
@@ -81,7 +85,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             away = error.message
         return TaskModels(
             served=served,
-            compared=Compared(**compared.to_dict()),
+            compared=Compared.model_validate(compared.to_dict()),
             registry=registry,
             registry_away=away,
         )
@@ -95,8 +99,19 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     @router.post("/review/api/models/{task}/promote", responses=refusals(403, 409, 503))
     @allow(Role.REVIEWER)
     async def promote(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
-        """Let a version serve that the gate accepted. It takes effect without a lost request."""
-        return await _decide(gateway, who, "promote", task, given.version or "challenger", why=given.why)
+        """Let a version serve that the gate accepted. It takes effect without a lost request.
+
+        How it answered beside the champion goes into the ledger with it.
+        """
+        version = given.version or "challenger"
+        compared = await gateway.run(compare_answers, gateway.store, who.tenant, task)
+        with tempfile.NamedTemporaryFile("w", prefix="retiderm-", suffix=".json") as file:
+            seen: tuple[str, ...] = ()
+            if compared.images and version in ("challenger", compared.challenger):
+                json.dump(compared.to_dict(), file)
+                file.flush()
+                seen = ("--comparison", file.name)
+            return await _decide(gateway, who, "promote", task, version, *seen, why=given.why)
 
     @router.post("/review/api/models/{task}/rollback", responses=refusals(403, 409, 503))
     @allow(Role.REVIEWER)

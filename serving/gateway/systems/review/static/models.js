@@ -1,7 +1,7 @@
 // What serves, what answers beside it, how the two compare, drift; and the registry with its decisions.
 
 import { get } from "./api.js";
-import { facts, failed, loading, make, percent, plural, table, words } from "./parts.js";
+import { beside, facts, failed, loading, make, percent, plural, table, words } from "./parts.js";
 import { registryCards } from "./registry.js";
 
 export async function modelsPage(place, app, task) {
@@ -21,7 +21,7 @@ export async function modelsPage(place, app, task) {
     work.then((found) => element.replaceChildren(show(found))).catch((error) => app.told(error, () => element.replaceChildren(failed(error))));
   const all = get(`/review/api/models/${task}`);
   fill(compared, all, (found) => sideBySide(found.compared, served.challenger));
-  fill(registry, all, (found) => (found.registry ? registryCards(task, found.registry, app) : away(found.registry_away)));
+  fill(registry, all, (found) => (found.registry ? registryCards(task, found, app) : away(found.registry_away)));
   fill(drift, get(`/review/api/drift/${task}`), driftCard);
   return {};
 }
@@ -47,14 +47,7 @@ function serving({ champion, challenger }) {
 }
 
 function sideBySide(one, challenger) {
-  const told = one.images
-    ? [
-        `Both answered ${plural(one.images, "image", "images")} and agree on ${one.agree} (${percent(one.agree / one.images, 0)}). `,
-        one.labelled
-          ? `Of ${one.labelled} that readers labelled, the champion is right on ${one.champion_right} and the challenger on ${one.challenger_right}.`
-          : "Readers have labelled none of them yet.",
-      ]
-    : challenger ? "The two have not answered the same images yet." : "There is no challenger to compare with.";
+  const told = beside(one) ?? (challenger ? "The two have not answered the same images yet." : "There is no challenger to compare with.");
   return make("section", { class: "card" }, make("h2", {}, "Side by side"), make("p", { class: one.images ? "" : "note" }, told));
 }
 

@@ -39,6 +39,17 @@ export const reasonTags = (reasons) =>
 
 export const facts = (rows) => make("dl", { class: "facts" }, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 
+// How champion and challenger answered the same images; null where they answered none.
+export const beside = (one) =>
+  one?.images && one.champion && one.challenger
+    ? [
+        `Both answered ${plural(one.images, "image", "images")}, version ${one.champion} as champion and version ${one.challenger} as challenger, and agree on ${one.agree} (${percent(one.agree / one.images, 0)}).`,
+        one.labelled
+          ? `Of ${one.labelled} that readers labelled, the champion is right on ${one.champion_right} and the challenger on ${one.challenger_right}.`
+          : "Readers have labelled none of them yet.",
+      ].join(" ")
+    : null;
+
 // Scrolls by itself where it is too wide, and by keys.
 export const table = (called, heads, rows) =>
   make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": called },

@@ -1,13 +1,13 @@
 // Versions, what the gate said of them, who decided what; approve, promote, roll back, each with a reason.
 
 import { post } from "./api.js";
-import { dialog, facts, make, percent, say, table, when, words } from "./parts.js";
+import { beside, dialog, facts, make, percent, say, table, when, words } from "./parts.js";
 
 const has = (one, alias) => (one.aliases ?? []).includes(alias);
 
-export function registryCards(task, { versions, ledger }, app) {
+export function registryCards(task, { registry: { versions, ledger }, compared }, app) {
   if (!versions.length) return make("section", { class: "card" }, make("h2", {}, "Versions"), make("p", { class: "note" }, "The registry has no version of this task: what serves came there by other ways."));
-  return make("div", { class: "stack" }, gateReport(versions, ledger), versionsCard(task, versions, app), ledgerCard(ledger));
+  return make("div", { class: "stack" }, gateReport(versions, ledger), versionsCard(task, versions, compared, app), ledgerCard(ledger));
 }
 
 const verdict = (one) => {
@@ -42,8 +42,8 @@ function gateReport(versions, ledger) {
     rows.length ? table("Test metrics", ["On its test images", `Version ${one.version}`, ...(champion && champion !== one ? [`Version ${champion.version}, the champion`] : [])], rows) : null);
 }
 
-function versionsCard(task, versions, app) {
-  const decide = (verb, version, label, danger) => make("button", { type: "button", class: danger ? "danger" : "", onclick: () => confirm(task, verb, version, label, app) }, label);
+function versionsCard(task, versions, compared, app) {
+  const decide = (verb, version, label, danger) => make("button", { type: "button", class: danger ? "danger" : "", onclick: () => confirm(task, verb, version, label, compared, app) }, label);
   const previous = versions.find((one) => has(one, "previous"));
   const choices = (one) => {
     if (has(one, "champion")) return previous ? decide("rollback", null, `Roll back to version ${previous.version}`, true) : make("span", { class: "soft" }, "serves");
@@ -65,7 +65,8 @@ function versionsCard(task, versions, app) {
 function ledgerCard(ledger) {
   const rows = [...ledger].reverse().map((one) => make("tr", { class: one.event === "step" ? "step" : "" },
     make("td", { class: "number" }, String(one.seq)), make("td", {}, make("time", { datetime: one.time }, when(one.time))), make("td", {}, words(one.data?.action ?? one.event), one.data?.action ? make("span", { class: "soft" }, ` (${words(one.event)})`) : one.data?.step ? make("span", { class: "soft" }, ` ${one.data.step}`) : null),
-    make("td", { class: "number" }, String(one.version ?? "")), make("td", {}, one.who ?? ""), make("td", {}, one.why ?? "")));
+    make("td", { class: "number" }, String(one.version ?? "")), make("td", {}, one.who ?? ""),
+    make("td", {}, one.why ?? "", one.data?.comparison ? make("p", { class: "soft" }, beside(one.data.comparison) ?? words(JSON.stringify(one.data.comparison))) : null)));
   const steps = make("input", { type: "checkbox", id: "steps", onchange: () => card.classList.toggle("steps", steps.checked) });
   const card = make("section", { class: "card ledger" },
     make("h2", {}, "Ledger"),
@@ -80,7 +81,7 @@ const DOES = {
   rollback: "What served before serves again from the next seconds on. No request is lost.",
 };
 
-function confirm(task, verb, version, label, app) {
+function confirm(task, verb, version, label, compared, app) {
   const why = make("input", { id: "decision-why", required: true, minlength: "3", maxlength: "500", autocomplete: "off" });
   const problem = make("p", { class: "bad", role: "alert" });
   const go = make("button", { class: verb === "rollback" ? "danger" : "main" }, label);
@@ -103,6 +104,8 @@ function confirm(task, verb, version, label, app) {
   const shown = dialog("decision-title", `${words(task)}: ${label.toLowerCase()}?`,
     make("form", { class: "stack", onsubmit: send },
       make("p", { class: "note" }, DOES[verb]),
+      // What was seen of the version that is to serve; the ledger gets it too.
+      verb !== "rollback" && String(compared.challenger) === String(version) && beside(compared) ? make("p", {}, beside(compared)) : null,
       make("div", {}, make("label", { for: "decision-why" }, "Why? It goes into the ledger, with your name."), why),
       problem,
       make("div", { class: "row" }, go, make("button", { type: "button", onclick: () => shown.close() }, "Cancel"))));

@@ -53,5 +53,6 @@ def test_only_what_readers_agree_on_or_somebody_decided_is_a_truth(
     found = compare_answers(store, tenant, "dr_grading")
     # The first is disputed, the second decided for the champion, the third clear for the challenger.
     assert found.to_dict() == {
-        "images": 4, "agree": 0, "labelled": 2, "champion_right": 1, "challenger_right": 1,
+        "champion": "3", "challenger": "4", "images": 4, "agree": 0, "labelled": 2,
+        "champion_right": 1, "challenger_right": 1,
     }  # fmt: skip

@@ -1,0 +1,98 @@
+"""A promotion on the page of models: what was seen of the version beside the champion goes along."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from serving.gateway.access import Role, create
+from serving.gateway.app import create_app
+from serving.gateway.blobs import keep
+from serving.gateway.gateway import Gateway
+from serving.gateway.settings import Settings
+from serving.gateway.store import open_store
+from serving.gateway.store.repositories import predictions
+from tests.gateway_rows import ORIGIN, folder_blobs, image_of
+
+#: Says what it was asked, and what the file holds that ``--comparison`` names.
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys, json, pathlib; a = sys.argv[1:]; "
+    "seen = a[a.index('--comparison') + 1] if '--comparison' in a else None; "
+    "print(json.dumps({'asked': a, 'seen': seen and json.loads(pathlib.Path(seen).read_text())}))",
+)
+RIVAL = replace(
+    ORIGIN, model_name="dr_grading-challenger", model_version="4", bundle_digest="sha256:" + "e" * 64
+)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    settings = Settings(
+        models_url="http://127.0.0.1:9", systems=("v1", "review"), drift_minutes=0, registry_command=COMMAND
+    )
+    return Gateway(
+        settings,
+        store=open_store(f"sqlite:///{tmp_path / 'x.db'}"),
+        blobs=folder_blobs(tmp_path / "images"),
+    )
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[TestClient]:
+    with gateway.store.write(gateway.tenant, "test") as scope:
+        token = create(scope, role=Role.REVIEWER, name="eve", subject="eve").text
+    with TestClient(create_app(gateway=gateway)) as found:
+        found.headers["x-api-key"] = token
+        yield found
+
+
+def answer(gateway: Gateway, number: int, champion: str, challenger: str, origin: object = ORIGIN) -> None:
+    """Champion and challenger on one image."""
+    kept = keep(gateway.blobs, gateway.tenant, f"image {number}".encode(), "image/png")
+    with gateway.store.write(gateway.tenant, "test") as scope:
+        image = image_of(scope, kept)
+        for by, label, role in ((origin, champion, "champion"), (RIVAL, challenger, "challenger")):
+            said = {"heads": {"grade": {"label": label, "probabilities": {"mild": 0.5, "severe": 0.5}}}}
+            predictions.add(
+                scope, by, image_id=image.id, verdict="gradable", answer=said, role=role,
+                returned=role == "champion",
+            )  # fmt: skip
+
+
+def promote(client: TestClient, version: str | None) -> dict[str, object]:
+    said = {"version": version, "why": "it is better"}
+    found = client.post("/review/api/models/dr_grading/promote", json=said)
+    assert found.status_code == 200, found.text
+    told: dict[str, object] = found.json()
+    return told
+
+
+def test_how_it_answered_beside_the_champion_goes_into_the_ledger(
+    gateway: Gateway, client: TestClient
+) -> None:
+    assert promote(client, "4")["seen"] is None
+    # What stood beside another champion before is not held against this one.
+    older = replace(ORIGIN, model_version="2", bundle_digest="sha256:" + "f" * 64)
+    answer(gateway, 0, "mild", "severe", older)
+    answer(gateway, 1, "mild", "mild")
+    answer(gateway, 2, "mild", "severe")
+    seen = {
+        "champion": "3", "challenger": "4", "images": 2, "agree": 1, "labelled": 0,
+        "champion_right": 0, "challenger_right": 0,
+    }  # fmt: skip
+    for version in ("4", "challenger", None):
+        told = promote(client, version)
+        assert told["seen"] == seen
+        asked = told["asked"]
+        assert isinstance(asked, list)
+        assert asked[:4] == ["models", "promote", "dr_grading", version or "challenger"]
+        # It is gone with the request.
+        assert not Path(asked[asked.index("--comparison") + 1]).exists()
+    assert promote(client, "5")["seen"] is None
