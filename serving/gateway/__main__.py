@@ -20,12 +20,13 @@ def main() -> int:
     parser.add_argument("--die-with-parent", action="store_true", help="stop when the starting process ends")
     options = parser.parse_args()
     set_up(options)
-    from serving.gateway.server import quiet_logs, run
+    from serving.gateway.server import leave, quiet_logs, run
     from serving.gateway.settings import Settings
 
     quiet_logs()
     try:
-        run(Settings.from_env(), ready_file=options.ready_file)
+        if run(Settings.from_env(), ready_file=options.ready_file):
+            leave(0)
     except RetidermError as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:

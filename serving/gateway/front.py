@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.errors import Overloaded
 from serving.gateway.errors import Unanswered
+from serving.gateway.held import Claim
 from serving.metrics import BUCKETS
 
 _LOG = logging.getLogger("retiderm.gateway.access")
@@ -28,6 +29,8 @@ _PLACES = 256
 #: Answered however busy it is: a process that is full is alive, and must not be ended for it.
 _ALWAYS = ("/livez", "/metrics")
 _LIMIT = "retiderm.limit"
+#: Where a request's scope has what it holds.
+CLAIM = "retiderm.claim"
 
 REQUESTS = Counter("retiderm_gateway_requests", "Answers by route and status", ["system", "route", "status"])
 SECONDS = Histogram("retiderm_gateway_seconds", "Time to an answer", ["system", "route"], buckets=BUCKETS)
@@ -85,6 +88,8 @@ class Front:
             if status == 0:
                 await self._answer(shown, Request(scope))(scope, receive, watched)
         finally:
+            if isinstance(claim := scope.get(CLAIM), Claim):
+                claim.release()
             self._in_flight -= 1
             IN_FLIGHT.set(self._in_flight)
             _note(scope, status, time.perf_counter() - started, request_id)

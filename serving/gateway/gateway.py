@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 from data.errors import UsageError
 from data.image import DecodeLimits
 from data.provenance import versions
 from serving.gateway.access import Gate
 from serving.gateway.blobs import BlobStore
+from serving.gateway.body import Bodies
+from serving.gateway.held import Held
 from serving.gateway.jobs import Jobs
 from serving.gateway.loop.challenge import Challengers
 from serving.gateway.loop.drift import Watch
@@ -30,6 +34,9 @@ from serving.gateway.upkeep import Upkeep
 VERSION = versions("retiderm").get("retiderm", "unknown")
 #: Requests of one client; half of what the gateway takes at once.
 _AT_ONCE = 128
+#: At a stop: how long each part has to end, and all work on threads.
+_PART_S, _THREADS_S = 9.0, 5.0
+_LOG = logging.getLogger("retiderm.gateway")
 _T = TypeVar("_T")
 
 
@@ -63,8 +70,13 @@ class Gateway:
         self.policy = QueuePolicy(settings.queue_unusual, settings.queue_audit, settings.queue_readers)
         self.limiter = Limiter(settings.requests_per_minute)
         self.places = Places(_AT_ONCE)
+        self.bodies = Bodies()
+        # One client may hold half, and anybody one body or image.
+        one = max(settings.max_body_bytes, settings.max_image_bytes)
+        most = max(settings.max_held_bytes, one)
+        self.held = Held(most, max(most // 2, one))
         self.image_limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self.challengers = Challengers(lambda: self.models, self.store, self.policy)
+        self.challengers = Challengers(lambda: self.models, self.store, self.policy, self.held)
         self.watch = Watch(self.store, settings.serving_root)
         self.patrol = Patrol(self.watch, self._tenants, settings.drift_minutes)
         self.registry = RegistryCommand(settings.registry_command)
@@ -73,6 +85,7 @@ class Gateway:
         self.parts: dict[str, Part] = {}
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="gateway")
         self._image_threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="images")
+        self._working: set[Future[Any]] = set()
         self._models: Models | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -85,11 +98,18 @@ class Gateway:
 
     async def run(self, work: Callable[..., _T], *args: object) -> _T:
         """Do blocking work on a thread of the gateway's own."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        return await self._on(self._threads, work, *args)
 
     async def run_images(self, work: Callable[..., _T], *args: object) -> _T:
         """Do work with the image store on threads that nothing else needs: it may be slow to fail."""
-        return await asyncio.get_running_loop().run_in_executor(self._image_threads, work, *args)
+        return await self._on(self._image_threads, work, *args)
+
+    async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., _T], *args: object) -> _T:
+        future = threads.submit(work, *args)
+        # Whoever waits for it may be cancelled; the thread is not.
+        self._working.add(future)
+        future.add_done_callback(self._working.discard)
+        return await asyncio.wrap_future(future)
 
     async def start(self) -> None:
         """Open the way to the models, start the queue, and go on with what a crash cut off."""
@@ -103,18 +123,38 @@ class Gateway:
         self.upkeep.start(self.run)
 
     async def stop(self) -> None:
-        """Let work end, then close everything."""
-        await self.upkeep.stop()
-        await self.patrol.stop()
-        await self.jobs.stop()
-        await self.challengers.stop()
-        for part in reversed(self.parts.values()):
-            await part.stop()
-        if self._models is not None:
-            await self._models.close()
+        """Let work end, for some seconds, then close everything.
+
+        What doesn't end (an image store that hangs, a judgement of drift) is cut off with the process: that
+        harms no more than a crash. :attr:`working` tells of it.
+        """
+        for name, end in self._ends():
+            try:
+                async with asyncio.timeout(_PART_S):
+                    await end()
+            except TimeoutError:
+                _LOG.warning("at the stop, %s did not end within %g s", name, _PART_S)
         for threads in (self._threads, self._image_threads):
-            await asyncio.to_thread(threads.shutdown, wait=True)
+            threads.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + _THREADS_S
+        while self._working and time.monotonic() < until:
+            await asyncio.sleep(0.02)
         self.store.close()
+
+    @property
+    def working(self) -> int:
+        """How many threads are at work that nobody waits for any longer, after :meth:`stop`."""
+        return len(self._working)
+
+    def _ends(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        yield "upkeep", self.upkeep.stop
+        yield "patrol", self.patrol.stop
+        yield "jobs", self.jobs.stop
+        yield "challengers", self.challengers.stop
+        for name in reversed(self.parts):
+            yield name, self.parts[name].stop
+        if self._models is not None:
+            yield "models", self._models.close
 
     def _learned_from(self, contents: Sequence[str]) -> Mapping[str, Sequence[LearnedVersion]]:
         """Ask the registry, from a thread. At a stop its process is ended."""

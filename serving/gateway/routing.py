@@ -22,7 +22,8 @@ from serving.gateway.access.roles import Role
 from serving.gateway.body import read_body
 from serving.gateway.door import Door
 from serving.gateway.errors import Shape, Wire, detail_shape, respond, wire_of
-from serving.gateway.front import take_time
+from serving.gateway.front import CLAIM, take_time
+from serving.gateway.held import Claim
 from serving.gateway.openapi import usual
 from serving.gateway.rates import Places
 from serving.patchcore.body import drain
@@ -34,6 +35,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _NOTE = "__retiderm_access__"
 _WITH_BODY = ("POST", "PUT", "PATCH")
 #: Who has shown no token sends little, quickly, and few at once.
+_STRANGER = "nobody"
 _STRANGERS, _STRANGERS_BYTES, _STRANGERS_S = 16, 16 * 2**10, 5.0
 
 
@@ -129,20 +131,25 @@ class SystemRoute(APIRoute):
         path = self.path_format
         strangers = Places(_STRANGERS)
 
+        async def read(request: Request, most: int, seconds: float) -> None:
+            await read_body(request, most, seconds, claim_of(request), gateway.bodies)
+
         async def known(request: Request) -> Response:
             identity = await door.open(request, access.roles)
             request.state.identity = identity
+            request.scope[CLAIM] = gateway.held.claim(f"{identity.tenant}/{identity.subject}")
             with gateway.places.hold(f"{identity.tenant}/{identity.subject}"):
                 if system.limits_itself:
                     take_time(request.scope)
                 elif request.method in _WITH_BODY:
-                    await read_body(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
+                    await read(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
                 return await inner(request)
 
         async def unknown(request: Request) -> Response:
+            request.scope[CLAIM] = gateway.held.claim(_STRANGER)
             if request.method in _WITH_BODY:
                 with strangers.hold(path):
-                    await read_body(request, _STRANGERS_BYTES, _STRANGERS_S)
+                    await read(request, _STRANGERS_BYTES, _STRANGERS_S)
             return await inner(request)
 
         async def handle(request: Request) -> Response:
@@ -163,6 +170,13 @@ def new_router(gateway: Gateway, system: System, **options: Any) -> APIRouter:
     """A router whose routes are the system's."""
     route = type("Route", (SystemRoute,), {"gateway": gateway, "system": system})
     return APIRouter(route_class=route, tags=[system.name], **options)
+
+
+def claim_of(request: Request) -> Claim:
+    """What the request holds, until its answer is sent."""
+    found = request.scope[CLAIM]
+    assert isinstance(found, Claim)
+    return found
 
 
 def id_of(request: Request) -> str:

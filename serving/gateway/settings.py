@@ -58,6 +58,10 @@ class Settings:
     - ``serving_root``: where promoted bundles lie, whose references drift is judged against; None takes
       ``RETIDERM_HOME/serving``. ``drift_minutes``: how often; 0 for never.
     - ``registry_command``: how the ``retiderm`` command is run, for the page of models; ``-`` for none.
+    - ``max_held_bytes``: what bodies, and images that are fetched for an answer, may come to at once; never
+      less than one of them. In memory each takes about twice its size for a while.
+    - ``metrics_port``: ``/metrics`` has a port of its own on the same host. None: where only this machine
+      reaches the gateway it is on the gateway's, elsewhere nowhere.
     - ``retention_days``: images, cases and scans older than that are erased; None keeps them.
     """
 
@@ -96,6 +100,8 @@ class Settings:
     retention_days: int | None = None
     idempotency_hours: int = 24
     max_body_bytes: int = 25 * 2**20
+    max_held_bytes: int = 256 * 2**20
+    metrics_port: int | None = None
     max_image_bytes: int = 20 * 2**20
     max_image_pixels: int = 50_000_000
     requests_per_minute: int = 600
@@ -112,6 +118,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UsageError(f"The port {self.port} is not from 0 to 65535.")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise UsageError(f"The port {self.metrics_port} is not from 0 to 65535.")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise UsageError(f"The gateway has the port {self.port}.", hint="Give /metrics another one.")
         for name in ("blur_threshold", "conf_threshold"):
             if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
                 raise UsageError(f"{name} is a number of at least 0.")
@@ -256,6 +266,8 @@ _KINDS: dict[str, Any] = {
     "retention_days": int,
     "idempotency_hours": int,
     "max_body_bytes": int,
+    "max_held_bytes": int,
+    "metrics_port": int,
     "max_image_bytes": int,
     "max_image_pixels": int,
     "requests_per_minute": int,
@@ -274,6 +286,7 @@ _POSITIVE = (
     "retention_days",
     "idempotency_hours",
     "max_body_bytes",
+    "max_held_bytes",
     "max_image_bytes",
     "max_image_pixels",
     "requests_per_minute",

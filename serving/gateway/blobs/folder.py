@@ -89,6 +89,10 @@ class FolderBlobs:
         expires = int(self._clock()) + expires_s
         return self._base + self.signer.path(Grant(tenant, sha256, media_type, filename, expires))
 
+    def granted(self, tenant: str, sha256: str, query: dict[str, str]) -> Grant:
+        """What a signed address allows. ``NotAllowed`` where it is not one of ours, or has expired."""
+        return self.signer.check(tenant, sha256, query, self._clock())
+
     def opened(self, tenant: str, sha256: str, query: dict[str, str]) -> tuple[bytes, Grant]:
         """The bytes behind a signed address.
 
@@ -96,7 +100,7 @@ class FolderBlobs:
             NotAllowed: it is not one of ours, or has expired.
             NotFound: the image was deleted.
         """
-        grant = self.signer.check(tenant, sha256, query, self._clock())
+        grant = self.granted(tenant, sha256, query)
         return self.get(grant.tenant, grant.sha256), grant
 
     def listed(self, tenant: str) -> Iterator[Stored]:

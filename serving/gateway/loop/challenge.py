@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from data.errors import Conflict, ImageError, NotFound, RetidermError, ServingError
 from serving.core.challenger import SHADOW, SHARE, challenger_name
+from serving.gateway.held import Held
 from serving.gateway.loop.answers import labels_of
 from serving.gateway.loop.keep import keep_answer
 from serving.gateway.loop.policy import QueuePolicy, disagree, priority
@@ -28,6 +29,7 @@ _LOG = logging.getLogger("retiderm.gateway")
 _FRESH_S = 5.0
 _AT_ONCE = 4
 _MOST_WAITING = 64
+_GRACE_S = 2.0
 #: Clients may name tasks that there aren't.
 _MOST_KNOWN = 200
 _ACTOR = "shadow"
@@ -49,8 +51,8 @@ class Kept:
 class Challengers:
     """Asks models, and challengers where there are some. Of one event loop."""
 
-    def __init__(self, models: Callable[[], Models], store: Store, policy: QueuePolicy) -> None:
-        self._models, self._store, self._policy = models, store, policy
+    def __init__(self, models: Callable[[], Models], store: Store, policy: QueuePolicy, held: Held) -> None:
+        self._models, self._store, self._policy, self._held = models, store, policy, held
         self._known: dict[str, tuple[float, str, float]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
@@ -91,16 +93,23 @@ class Challengers:
         known = self._known.get(kept.task)
         if known is None or known[1] != SHADOW or is_challenger(kept.answer):
             return
-        if len(self._running) >= _MOST_WAITING:
+        # The image is held for longer than its request.
+        claim = self._held.claim(_ACTOR)
+        if len(self._running) >= _MOST_WAITING or not claim.take_now(len(image)):
             CHALLENGES.labels(kept.task, SHADOW, "left_out").inc()
             return
         running = asyncio.create_task(self._shadow(kept, image))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
+        running.add_done_callback(lambda _: claim.release())
 
     async def stop(self) -> None:
-        """Let those that run end."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Let those that run end, for a moment: what is cut off is one comparison less."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=_GRACE_S)
+            for running in late:
+                running.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _mode(self, task: str) -> tuple[str, float]:
         now = time.monotonic()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -76,13 +77,13 @@ class Announced:
 
     def __init__(self, numbers: Numbers, session: Session) -> None:
         self._numbers, self._session = numbers, session
-        self._at: int | None = None
+        self._at: Any = None
 
     def __call__(self) -> int:
         """The next number."""
         if self._at is None:
             with self._session.no_autoflush:
-                self._at = int(self._session.scalar(_DRAW) or 0)
+                self._at = self._session.scalar(_DRAW)
         return self._numbers.after(self._at)
 
 
@@ -93,6 +94,7 @@ def horizon(connection: Connection, last: int) -> int:
     is a number that was given before: numbers that are ahead of the server's clock, since it was set back,
     are not hidden from who has given them.
     """
-    now, begun = connection.execute(_OPEN).one()
-    settled = max(int(now), last + 1)
-    return settled if begun is None else min(settled, int(begun))
+    found: tuple[Any, ...] = tuple(connection.execute(_OPEN).one())
+    now, begun = found
+    settled: int = max(now, last + 1)
+    return settled if begun is None else min(settled, begun)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 from data.errors import NotFound
@@ -17,7 +19,7 @@ from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.answers import heads_of
 from serving.gateway.loop.reading import Said, by_reader, classes_of, labels_of, record, skip, undo
-from serving.gateway.routing import Who, allow
+from serving.gateway.routing import Who, allow, claim_of
 from serving.gateway.store.repositories import cases, features, images, patients, predictions, queue, scans
 from serving.gateway.store.repositories.queue import Place
 from serving.gateway.store.scope import Scope
@@ -144,9 +146,9 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         responses={200: {"content": _PIXELS}, **refusals(404)},
     )
     @allow(Role.REVIEWER)
-    async def get_image(who: Who, entry_id: Id) -> Response:
+    async def get_image(request: Request, who: Who, entry_id: Id) -> Response:
         """The photograph as it was sent."""
-        image, data = await gateway.run_images(_bytes, gateway, who, str(entry_id))
+        image, data = await _fetched(gateway, who, request, partial(_image, entry_id=str(entry_id)))
         return Response(data, media_type=image.media_type, headers=_SAFE)
 
     @router.get(
@@ -155,9 +157,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         responses={200: {"content": _PIXELS}, **refusals(404)},
     )
     @allow(Role.REVIEWER)
-    async def get_earlier(who: Who, entry_id: Id, scan_id: Id) -> Response:
+    async def get_earlier(request: Request, who: Who, entry_id: Id, scan_id: Id) -> Response:
         """The photograph of an earlier scan of the same patient."""
-        image, data = await gateway.run_images(_earlier_bytes, gateway, who, str(entry_id), str(scan_id))
+        find = partial(_earlier_image, entry_id=str(entry_id), scan_id=str(scan_id))
+        image, data = await _fetched(gateway, who, request, find)
         return Response(data, media_type=image.media_type, headers=_SAFE)
 
     @router.get(
@@ -166,10 +169,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         responses={200: {"content": _PIXELS}, **refusals(404, 502)},
     )
     @allow(Role.REVIEWER)
-    async def get_overlay(who: Who, entry_id: Id) -> Response:
+    async def get_overlay(request: Request, who: Who, entry_id: Id) -> Response:
         """What the model that serves now looks at in it, as a picture of the model's input."""
 
-        return await _drawn(gateway, who, str(entry_id), "overlay")
+        return await _drawn(gateway, who, request, str(entry_id), "overlay")
 
     @router.get(
         "/review/api/entries/{entry_id}/view",
@@ -177,21 +180,21 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         responses={200: {"content": _PIXELS}, **refusals(404, 502)},
     )
     @allow(Role.REVIEWER)
-    async def get_view(who: Who, entry_id: Id) -> Response:
+    async def get_view(request: Request, who: Who, entry_id: Id) -> Response:
         """What that model is given of it: the overlay's geometry, without its colours."""
-        return await _drawn(gateway, who, str(entry_id), "view")
+        return await _drawn(gateway, who, request, str(entry_id), "view")
 
 
 _SAFE = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, max-age=300"}
 
 
-async def _drawn(gateway: Gateway, who: Identity, entry_id: str, what: str) -> Response:
-    def read() -> tuple[str, bytes]:
+async def _drawn(gateway: Gateway, who: Identity, request: Request, entry_id: str, what: str) -> Response:
+    def read() -> str:
         with gateway.store.read(who.tenant, who.actor) as scope:
-            task = queue.get(scope, entry_id).task
-        return task, _bytes(gateway, who, entry_id)[1]
+            return queue.get(scope, entry_id).task
 
-    task, data = await gateway.run_images(read)
+    task = await gateway.run(read)
+    _, data = await _fetched(gateway, who, request, partial(_image, entry_id=entry_id))
     said = await gateway.models.ask(task, data, explain=what, features=False)
     if not said.overlay:
         raise NotFound("This model can't show what it looks at.")
@@ -207,20 +210,29 @@ async def _write(gateway: Gateway, who: Identity, work: Callable[[Scope], QueueE
     return await gateway.run(write)
 
 
-def _bytes(gateway: Gateway, who: Identity, entry_id: str) -> tuple[Image, bytes]:
-    with gateway.store.read(who.tenant, who.actor) as scope:
-        image = images.get(scope, queue.get(scope, entry_id).image_id)
-    return image, gateway.blobs.get(who.tenant, image.sha256)
+async def _fetched(
+    gateway: Gateway, who: Identity, request: Request, find: Callable[[Scope], Image]
+) -> tuple[Image, bytes]:
+    """An image's row and its bytes, of which the gateway holds so many at once only."""
+
+    def look() -> Image:
+        with gateway.store.read(who.tenant, who.actor) as scope:
+            return find(scope)
+
+    image = await gateway.run(look)
+    await claim_of(request).take(image.bytes)
+    return image, await gateway.run_images(gateway.blobs.get, who.tenant, image.sha256)
 
 
-def _earlier_bytes(gateway: Gateway, who: Identity, entry_id: str, scan_id: str) -> tuple[Image, bytes]:
-    with gateway.store.read(who.tenant, who.actor) as scope:
-        shown = images.get(scope, queue.get(scope, entry_id).image_id)
-        found = next((row for row in _scans_before(scope, shown) if row.id == scan_id), None)
-        if found is None or found.image_id is None:
-            raise NotFound("There is no such earlier scan of this patient.")
-        image = images.get(scope, found.image_id)
-    return image, gateway.blobs.get(who.tenant, image.sha256)
+def _image(scope: Scope, entry_id: str) -> Image:
+    return images.get(scope, queue.get(scope, entry_id).image_id)
+
+
+def _earlier_image(scope: Scope, entry_id: str, scan_id: str) -> Image:
+    found = next((row for row in _scans_before(scope, _image(scope, entry_id)) if row.id == scan_id), None)
+    if found is None or found.image_id is None:
+        raise NotFound("There is no such earlier scan of this patient.")
+    return images.get(scope, found.image_id)
 
 
 def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:

@@ -20,13 +20,14 @@ from serving.gateway.access.gate import Identity
 from serving.gateway.blobs.base import Kept
 from serving.gateway.errors import NotServed
 from serving.gateway.gateway import Gateway
+from serving.gateway.held import Claim
 from serving.gateway.loop.challenge import Kept as Compared
 from serving.gateway.loop.keep import keep_answer
 from serving.gateway.models import Answer as Said
 from serving.gateway.once import Once
 from serving.gateway.openapi import KEYED, MODEL, ONCE
 from serving.gateway.pictures import add_picture, checked, keep_picture, url_of
-from serving.gateway.routing import Who, allow
+from serving.gateway.routing import Who, allow, claim_of
 from serving.gateway.store.repositories import cases, images, patients, predictions
 from serving.gateway.store.repositories.idempotency import Answer
 from serving.gateway.store.scope import Scope
@@ -124,7 +125,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         asked = await read_asked(request, {k: v for k, v in query.items() if v is not None})
         once = Once.of(request, who, asked.said, hours=hours)
         known = await gateway.run(_look, gateway, who, asked, once)
-        answer = known.earlier or await _answer(gateway, who, asked, known, once)
+        answer = known.earlier or await _answer(gateway, who, asked, known, once, claim_of(request))
         return await gateway.run(_one, gateway, who, made(answer))
 
     @router.get("/v1/predictions/{prediction_id}", responses=refusals(404))
@@ -186,13 +187,16 @@ def _look(gateway: Gateway, who: Identity, asked: Asked, once: Once) -> Known:
         return Known(patient, image, once.find(scope))
 
 
-async def _answer(gateway: Gateway, who: Identity, asked: Asked, known: Known, once: Once) -> Answer:
+async def _answer(
+    gateway: Gateway, who: Identity, asked: Asked, known: Known, once: Once, claim: Claim
+) -> Answer:
     picture: Picture | None = None
     if asked.data is not None:
         picture = await checked(gateway, asked.data)
         data = picture.data
     else:
         assert known.image is not None
+        await claim.take(known.image.bytes)
         data = await gateway.run_images(gateway.blobs.get, who.tenant, known.image.sha256)
     try:
         whose = known.patient_id or (known.image.patient_id if known.image is not None else None)
