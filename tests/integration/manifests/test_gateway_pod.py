@@ -35,6 +35,7 @@ class Pods:
     given: dict[str, str]
     spec: dict[str, Any] = field(init=False)
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    counts: int = 0
 
     def __post_init__(self) -> None:
         documents = kustomize(MANIFESTS / "overlays" / self.overlay)
@@ -63,8 +64,13 @@ class Pods:
 
     def start(self) -> str:
         """Start the container, and say where it listens."""
-        port = free_port()
-        told = {**self._told(self._main), "BACKSERVER_HOST": "127.0.0.1", "BACKSERVER_PORT": str(port)}
+        port, self.counts = free_port(), free_port()
+        told = {
+            **self._told(self._main),
+            "BACKSERVER_HOST": "127.0.0.1",
+            "BACKSERVER_PORT": str(port),
+            "GATEWAY_METRICS_PORT": str(self.counts),
+        }
         with (self.folder / f"{len(self.running)}.log").open("wb") as log:
             self.running.append(
                 subprocess.Popen(
@@ -157,7 +163,9 @@ def test_on_a_volume(local: Pods) -> None:
     ready = httpx.get(f"{url}/readyz", timeout=10).json()
     # Models that are away make no gateway unready.
     assert (ready["status"], set(ready["systems"])) == ("degraded", {"s0", "s1", "s2", "s3", "v1", "review"})
-    assert "retiderm_gateway_requests_total" in httpx.get(f"{url}/metrics", timeout=5).text
+    counts = httpx.get(f"http://127.0.0.1:{local.counts}/metrics", timeout=5).text
+    assert "retiderm_gateway_requests_total" in counts
+    assert httpx.get(f"{url}/metrics", timeout=5).status_code == 404
     # Beside the gateway that runs, on the same SQLite.
     token = local.run("-m", "serving.gateway.cli", "create", "my-app")
     for given in (token, admin):

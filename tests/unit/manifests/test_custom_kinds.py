@@ -29,7 +29,10 @@ def test_the_gateway_is_scraped_too(documents: list[Document]) -> None:
     assert pod["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     (container,) = pod["spec"]["containers"]
-    assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+    # Not the one that an ingress passes on.
+    told = {item["name"]: item.get("value") for item in container["env"]}
+    assert ports[endpoint["port"]] == told["GATEWAY_METRICS_PORT"] != told["BACKSERVER_PORT"]
     assert endpoint["path"] == "/metrics"
 
 

@@ -44,7 +44,8 @@ def test_it_understands_its_environment(documents: list[Document]) -> None:
     given = told(container)
     settings = Settings.from_env(given)
     assert not settings.on_loopback
-    assert [settings.port] == [port["containerPort"] for port in container["ports"]]
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert [settings.port, settings.metrics_port] == ports
     assert settings.registry_command == ()
     assert set(Settings().systems) - set(settings.systems) == {"s4"}
     # A name that nobody reads is a mistake that nobody would see; the port is the usual one.
@@ -142,15 +143,16 @@ def test_probes_are_routes_that_anybody_may_ask(documents: list[Document], home:
         assert isinstance(app.state.gateway.blobs, FolderBlobs)
     finally:
         app.state.gateway.store.close()
-    assert asked | {"/metrics"} <= paths
+    assert asked <= paths
 
 
 def test_it_has_time_to_stop(documents: list[Document]) -> None:
     pod = pod_of(documents)
     (container,) = pod["containers"]
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    # What is in flight, then jobs, then entries of the queue.
-    assert pod["terminationGracePeriodSeconds"] > pause + server._GRACE_S + 3 * jobs._GRACE_S
+    # What is in flight, then jobs, then entries of the queue; and whatever hangs is cut off.
+    assert server._STOP_S > server._GRACE_S + 3 * jobs._GRACE_S
+    assert pod["terminationGracePeriodSeconds"] > pause + server._STOP_S + 10
 
 
 def test_it_reaches_what_it_needs_and_is_reached_by_few(rendered: Callable[[str], list[Document]]) -> None:
@@ -159,9 +161,13 @@ def test_it_reaches_what_it_needs_and_is_reached_by_few(rendered: Callable[[str]
         policy = of_kind(documents, "NetworkPolicy")["gateway"]["spec"]
         pod = of_kind(documents, "Deployment")["gateway"]["spec"]["template"]
         assert pod["metadata"]["labels"].items() >= policy["podSelector"]["matchLabels"].items()
-        (ingress,) = policy["ingress"]
-        assert [p["port"] for p in ingress["ports"]] == [8000]
-        assert all(set(source) == {"namespaceSelector"} for source in ingress["from"])
+        asked, scraped = policy["ingress"]
+        (container,) = pod["spec"]["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert [p["port"] for p in asked["ports"]] == [ports["http"]]
+        assert [p["port"] for p in scraped["ports"]] == [ports["metrics"]]
+        for rule, name in ((asked, "retiderm.io/ingress"), (scraped, "kubernetes.io/metadata.name")):
+            assert [set(source["namespaceSelector"]["matchLabels"]) for source in rule["from"]] == [{name}]
         models, *rest = policy["egress"]
         serving = of_kind(documents, "NetworkPolicy")["serving"]["spec"]
         assert models["to"] == [{"podSelector": serving["podSelector"]}]
