@@ -137,8 +137,13 @@ def _shown(page: Page) -> None:
 
 
 def _webp(png: bytes) -> bytes:
-    stream = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(stream, "WEBP", quality=72, method=6)
+    """As good as it may be within ``MOST_BYTES``."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    for quality in (72, 64, 56):
+        stream = io.BytesIO()
+        picture.save(stream, "WEBP", quality=quality, method=6)
+        if stream.tell() <= MOST_BYTES:
+            break
     return stream.getvalue()
 
 

@@ -43,18 +43,18 @@ def compare_answers(store: Store, tenant: str, task: str) -> Comparison:
         both = predictions.side_by_side(scope, task, limit=_MOST)
         both = [pair for pair in both if pair[0].bundle_digest == both[0][0].bundle_digest]
         read = _read(scope, task)
-    versions = (both[0][0].model_version, both[0][1].model_version) if both else (None, None)
     same = [(said_of(one), said_of(other)) for one, other in both]
     labelled = [
         (read[one.image_id], said_of(one), said_of(other)) for one, other in both if one.image_id in read
     ]
     return Comparison(
-        *versions,
-        len(both),
-        sum(one == other for one, other in same),
-        len(labelled),
-        sum(truth == one for truth, one, _ in labelled),
-        sum(truth == other for truth, _, other in labelled),
+        champion=both[0][0].model_version if both else None,
+        challenger=both[0][1].model_version if both else None,
+        images=len(both),
+        agree=sum(one == other for one, other in same),
+        labelled=len(labelled),
+        champion_right=sum(truth == one for truth, one, _ in labelled),
+        challenger_right=sum(truth == other for truth, _, other in labelled),
     )
 
 
