@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from serving.gateway.loop import answers
@@ -12,6 +13,7 @@ from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction
 
 _MOST = 1000
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def compare_answers(store: Store, tenant: str, task: str) -> Comparison:
     with store.read(tenant) as scope:
         both = predictions.side_by_side(scope, task, limit=_MOST)
         both = [pair for pair in both if pair[0].bundle_digest == both[0][0].bundle_digest]
-        read = _read(scope, task)
+        read = _read(scope, task, {one.image_id for one, _ in both}) if both else {}
     same = [(said_of(one), said_of(other)) for one, other in both]
     labelled = [
         (read[one.image_id], said_of(one), said_of(other)) for one, other in both if one.image_id in read
@@ -63,10 +65,14 @@ def said_of(row: Prediction) -> dict[str, str]:
     return answers.labels_of(row.answer)
 
 
-def _read(scope: Scope, task: str) -> dict[str, dict[str, str]]:
+def _read(scope: Scope, task: str, wanted: Collection[str]) -> dict[str, dict[str, str]]:
     by_image: dict[str, list[Label]] = {}
-    for row in labels.listed(scope, task=task, limit=_MOST):
-        by_image.setdefault(row.image_id, []).append(row)
+    after = 0
+    while rows := labels.listed(scope, task=task, after=after, limit=_PAGE):
+        for row in rows:
+            if row.image_id in wanted:
+                by_image.setdefault(row.image_id, []).append(row)
+        after = rows[-1].number
     found = {}
     for image_id, standing in by_image.items():
         # Where readers disagree and nobody has decided, nobody knows who is right.

@@ -17,6 +17,7 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.settings import Settings
 from serving.gateway.store import open_store
 from serving.gateway.store.repositories import predictions
+from serving.gateway.store.repositories.predictions import Origin
 from tests.gateway_rows import ORIGIN, folder_blobs, image_of
 
 #: Says what it was asked, and what the file holds that ``--comparison`` names.
@@ -53,7 +54,7 @@ def client(gateway: Gateway) -> Iterator[TestClient]:
         yield found
 
 
-def answer(gateway: Gateway, number: int, champion: str, challenger: str, origin: object = ORIGIN) -> None:
+def answer(gateway: Gateway, number: int, champion: str, challenger: str, origin: Origin = ORIGIN) -> None:
     """Champion and challenger on one image."""
     kept = keep(gateway.blobs, gateway.tenant, f"image {number}".encode(), "image/png")
     with gateway.store.write(gateway.tenant, "test") as scope:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +34,7 @@ class Waiting:
 
     def add(
         self,
-        answer: Mapping[str, Any],
+        answer: dict[str, Any],
         *,
         size: int = 0,
         origin: Any = ORIGIN,
