@@ -55,6 +55,16 @@ const away = (why) => make("section", { class: "card" }, make("h2", {}, "Registr
 
 const short = (value) => (value == null ? "–" : String(Number(Number(value).toPrecision(3))));
 
+// Windows follow each other: the newest whole one, the one that fills, and the same of what readers say.
+function windows({ windows: { images, labels } }) {
+  const told = (one) => `${one.images} of ${one.size}, ${{ ok: "no shift", waiting: "not judged yet" }[one.severity] ?? one.severity}${one.look ? ` after ${one.look}` : ""}`;
+  return facts([
+    ["Newest whole window", images.whole ? told(images.whole) : "none yet"],
+    ["Window that fills", told(images.running)],
+    ["Readers' verdicts", `${labels.whole ? `${told(labels.whole)}; then ` : ""}${told(labels.running)}`],
+  ]);
+}
+
 function driftCard(report) {
   const judged = report.findings.filter((one) => one.statistic != null);
   const not = report.findings.filter((one) => one.statistic == null);
@@ -65,6 +75,8 @@ function driftCard(report) {
   return make("section", { class: "card" },
     make("h2", {}, "Drift"),
     make("p", { class: report.alarm ? "bad" : { ok: "good" }[report.severity] ?? "note" }, report.reason),
+    windows(report),
+    report.page ? make("p", {}, make("a", { href: report.page, target: "_blank", rel: "noopener" }, "Each measure's values, in a new tab"), make("span", { class: "soft" }, " takes some seconds")) : null,
     judged.length ? table("What was measured", ["Measure", "Statistic", "Threshold", "What it says"], judged.map(row)) : null,
     not.length
       ? make("details", {}, make("summary", {}, `${plural(not.length, "measure is", "measures are")} not judged`), make("ul", {}, not.map((one) => make("li", {}, make("b", {}, words(one.measure)), one.head ? ` ${words(one.head)}` : "", `: ${one.reason}`))))
