@@ -108,3 +108,17 @@ def test_chances_of_hits_are_the_beta_binomials() -> None:
     # With a rate that is known, it is the binomial.
     sure = beta_binomial(10, 8e8, 2e8)
     assert sure[8] == pytest.approx(math.comb(10, 8) * 0.8**8 * 0.2**2, rel=1e-3)
+
+
+def test_a_window_of_labels_is_judged_by_its_outcomes_alone(known: Reference) -> None:
+    whole = window(200, 4, labelled=True, prior=(0.1, 0.1, 0.8))
+    assert not whole.of_labels
+    assert {one.family for one in judge(known, whole, FAST).findings} == {"inputs", "outputs", "outcomes"}
+    labels = Window(images=200, probabilities=whole.probabilities, truth=whole.truth)
+    assert labels.of_labels
+    assert labels.first(30).of_labels
+    # Their images are in another window, which alarms for them: they are not held against it twice.
+    report = judge(known, labels, FAST)
+    assert {one.measure for one in report.findings} == {"accuracy", "calibration"}
+    assert judge(known, labels.first(30), FAST).severity == "waiting"
+    assert not Window(images=2, probabilities={"grade": np.full((2, 3), 1 / 3)}).of_labels
