@@ -26,10 +26,10 @@ class Sink(Protocol):
 class Features:
     """What is said of one image beside the answer; None for what can't be told of it.
 
-    ``embedding`` float32 [D] as the model has it. ``unusual``: the share, 0 to 1, of images that it
-    was made for that lie nearer to its training images than this one (``unusual.py``). ``colour`` float32 [6]: the means of R, G and B,
-    then their deviations, of the model's input, 0 to 255. ``sharpness`` and ``exposure`` as the quality
-    gate measures them.
+    ``embedding`` float32 [D] as the model has it. ``unusual``: the share, 0 to 1, of usual images that lie
+    nearer to the model's training images than this one, see ``unusual.py``. ``colour`` float32 [6]: the means
+    of R, G and B, then their deviations, of the model's input, 0 to 255. ``sharpness`` and ``exposure`` as
+    the quality gate measures them.
     """
 
     embedding: NDArray[np.float32] | None = None
