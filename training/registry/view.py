@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from .compare import Comparison
-from .gate import GateDecision
-from .state import Served
-from .verify import Finding
-from .version import Version
+if TYPE_CHECKING:
+    from .compare import Comparison
+    from .gate import GateDecision
+    from .state import Served
+    from .verify import Finding
+    from .version import Version
 
 _SHOWN = ("auc", "accuracy", "balanced_accuracy", "kappa", "nll", "ece")
 
@@ -105,6 +106,8 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 def print_page(console: Console, version: Version, page: str) -> None:
     """A version's page as MLflow shows it."""
+    from rich.markdown import Markdown
+
     console.print(Markdown(page))
     console.print(versions_table([version]))
 
