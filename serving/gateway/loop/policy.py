@@ -19,6 +19,10 @@ WEIGHTS = {
     "audit": 0.25,
 }
 
+#: The priority of every image of the audit, whatever else is said of it, unless its user rejected the answer:
+#: were doubtful ones read first, what readers have found so far would make the model look worse than it is.
+AUDITED = 2.95
+
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
@@ -60,10 +64,16 @@ class QueuePolicy:
 
 
 def priority(reasons: Iterable[str], reply: ModelReply | None = None) -> float:
-    """The larger, the sooner: the reasons' weights, and within them the less confident answer first."""
+    """The larger, the sooner: the reasons' weights, and within them the less confident answer first.
+
+    Images of the audit come in the order of their arrival, before all but rejected ones.
+    """
+    named = frozenset(reasons)
+    if "audit" in named and "rejected" not in named:
+        return AUDITED
     least = min((head.confidence for head in reply.heads.values()), default=1.0) if reply else 1.0
     # Few digits: a page of the queue ends at a number that is written out.
-    return round(sum(WEIGHTS[reason] for reason in reasons) + (1.0 - least) / 4, 6)
+    return round(sum(WEIGHTS[reason] for reason in named) + (1.0 - least) / 4, 6)
 
 
 def disagree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -57,9 +57,16 @@ def test_the_audit_is_a_share_of_all_and_belongs_to_the_image() -> None:
 
 def test_what_a_user_or_a_second_model_says_comes_first() -> None:
     order = sorted(WEIGHTS, key=lambda reason: priority([reason]), reverse=True)
-    assert order[:2] == ["rejected", "disagreement"]
+    assert order[:3] == ["rejected", "audit", "disagreement"]
     assert priority(["uncertain"], reply(confidence=0.4)) > priority(["uncertain"], reply(confidence=0.8))
     assert priority(["uncertain", "unusual"]) > priority(["unusual"])
+
+
+def test_audited_images_are_read_as_they_came_however_doubtful() -> None:
+    plain = priority(["audit"], reply(confidence=0.99))
+    assert plain == priority(["audit", "uncertain", "unusual", "disagreement"], reply(confidence=0.3))
+    assert plain > priority(["disagreement"], reply(confidence=0.0))
+    assert priority(["audit", "rejected"], reply()) > plain
 
 
 def test_two_models_disagree_about_a_label_only() -> None:
