@@ -137,23 +137,29 @@ def test_s3_goes_and_comes_back(store: Store, tenant: str) -> None:
     gap = Gap(server.port)
     at = S3Place(BUCKET, server.new_prefix(), server.endpoint, None, "us-east-1", KEY, SECRET)
     blobs = S3Blobs(replace(at, endpoint=f"http://127.0.0.1:{gap.port}"))
-    kept = keep(blobs, tenant, b"before", "image/png")
+    kept, gone = (keep(blobs, tenant, data, "image/png") for data in (b"before", b"doubts"))
     with store.write(tenant, "test") as scope:
         first = image_of(scope, kept).id
     gap.close()
     for call in (lambda: keep(blobs, tenant, b"during", "image/png"), blobs.check):
         with pytest.raises(StoreError, match="reached"):
             call()
-    # It goes between the bytes and the row: the row isn't written, since nobody can say that they are there.
-    with pytest.raises(StoreError), store.write(tenant, "test") as scope:
+    # It goes between the bytes and the row: it had said that they are safe, and no clean-up came since.
+    with store.write(tenant, "test") as scope:
         image_of(scope, kept)
+    # Where one came, nobody can say that they are there, and the client is told.
+    with store.write(tenant, "test") as scope:
+        images.lock_content(scope, gone.sha256)
+        images.forget_content(scope, gone.sha256)
+    with pytest.raises(StoreError), store.write(tenant, "test") as scope:
+        image_of(scope, gone)
     gap.open()
     kept = keep(blobs, tenant, b"during", "image/png")
     with store.write(tenant, "test") as scope:
         image_of(scope, kept)
         assert images.get(scope, first).sha256
     assert {item.bytes for item in blobs.listed(tenant)} == {6}
-    assert len(list(blobs.listed(tenant))) == 2
+    assert len(list(blobs.listed(tenant))) == 3
     gap.end()
 
 
