@@ -14,6 +14,7 @@ from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.store import Store
 from serving.gateway.store.repositories import features, labels, predictions, queue, windows
 from serving.gateway.store.repositories.predictions import Origin
+from serving.gateway.store.types import new_id
 from tests.drift_windows import HEAD
 from tests.gateway_rows import ORIGIN, image_of
 
@@ -46,7 +47,8 @@ def answer(
                 windows.glance(scope, origin, "retake", Looks(sharpness=sharpness, exposure=exposure))
                 continue
             if queued:
-                image = image_of(scope, keep(blobs, tenant, b"a photograph", "image/png"))
+                # Each another one: a photograph is in the queue once.
+                image = image_of(scope, keep(blobs, tenant, new_id().encode(), "image/png"))
             said = {"label": HEAD.classes[int(row.argmax())], "confidence": float(row.max())}
             said["probabilities"] = dict(zip(HEAD.classes, map(float, row), strict=True))
             made = predictions.add(
@@ -61,6 +63,7 @@ def answer(
                 entry = queue.enter(
                     scope, task=TASK, image_id=image.id, prediction_id=made.id, reasons=queued, priority=1.0
                 )
+                assert entry is not None
                 entries.append(entry.id)
     return entries
 

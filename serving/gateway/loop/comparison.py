@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from serving.gateway.loop import answers
 from serving.gateway.loop.reading import state_of, verdict_of
 from serving.gateway.store.engine import Store
-from serving.gateway.store.repositories import labels, predictions
+from serving.gateway.store.repositories import images, labels, predictions
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction
 
 _MOST = 1000
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,19 @@ def said_of(row: Prediction) -> dict[str, str]:
 
 
 def _read(scope: Scope, task: str, wanted: Collection[str]) -> dict[str, dict[str, str]]:
-    by_image: dict[str, list[Label]] = {}
-    after = 0
-    while rows := labels.listed(scope, task=task, after=after, limit=_PAGE):
-        for row in rows:
-            if row.image_id in wanted:
-                by_image.setdefault(row.image_id, []).append(row)
-        after = rows[-1].number
-    found = {}
-    for image_id, standing in by_image.items():
-        # Where readers disagree and nobody has decided, nobody knows who is right.
-        if state_of(standing, 1) == "adjudicate":
-            continue
-        values = {row.head: row.value for row in verdict_of(standing)}
-        if all(value is not None for value in values.values()):
-            found[image_id] = {head: str(value) for head, value in values.items()}
-    return found
+    """What readers say of these images, whichever copy of the photograph they said it of."""
+    contents = {row.id: row.sha256 for row in images.by_id(scope, wanted).values()}
+    told = labels.of_contents(scope, task, sorted(set(contents.values())))
+    known = {sha256: _truth(standing) for sha256, standing in told.items()}
+    return {key: said for key, sha256 in contents.items() if (said := known.get(sha256))}
+
+
+def _truth(standing: Sequence[Label]) -> dict[str, str]:
+    """Each head's class; none where nobody knows it."""
+    # Where readers disagree and nobody has decided, nobody knows who is right.
+    if state_of(standing, 1) == "adjudicate":
+        return {}
+    values = {row.head: row.value for row in verdict_of(standing)}
+    if any(value is None for value in values.values()):
+        return {}
+    return {head: str(value) for head, value in values.items()}

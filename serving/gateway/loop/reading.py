@@ -17,6 +17,8 @@ from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction, QueueEntry
 
 REVIEW, ADJUDICATION = "review", "adjudication"
+#: However often a user rejects: two and one more, as where two disagree and a third decides.
+_MOST_READERS = 3
 _LONGEST = 2000
 
 
@@ -92,6 +94,21 @@ def skip(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
         scope.audit("queue.skip", f"image:{entry.image_id}", entry=entry.id, reader=reader)
         return queue.move(scope, entry.id, "skipped")
     return entry
+
+
+def doubt(scope: Scope, entry: QueueEntry) -> QueueEntry:
+    """A user rejects what was labelled: one further reader looks, as the second of two does.
+
+    Where somebody has decided between readers, or three have read it, it stays as it is.
+    """
+    standing = labels_of(scope, entry)
+    read = len(by_reader(standing))
+    decided = any(row.source == ADJUDICATION for row in standing)
+    if entry.state != "done" or decided or read >= _MOST_READERS:
+        return entry
+    entry.readers_needed = max(entry.readers_needed, read + 1)
+    scope.audit("queue.doubt", f"image:{entry.image_id}", entry=entry.id, readers=read)
+    return _settle(scope, entry)
 
 
 def labels_of(scope: Scope, entry: QueueEntry) -> list[Label]:

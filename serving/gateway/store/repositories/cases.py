@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from data.errors import Conflict, NotFound
 from serving.gateway.store.checks import check_text, check_value
@@ -154,6 +154,18 @@ def rejections(scope: Scope, key: str) -> list[Rejection]:
     """Everything that was said against a case's answers, oldest first."""
     query = own(scope, Rejection).where(Rejection.case_id == get(scope, key).id)
     return list(scope.session.scalars(page(query.order_by(Rejection.number), 0, 1000)))
+
+
+def rejections_of(scope: Scope, shown: Sequence[Image], *, limit: int = 100) -> list[Rejection]:
+    """The newest of what was said against answers about these images, oldest first."""
+    ids, keys = [row.id for row in shown[:MOST]], [row.case_key for row in shown[:MOST]]
+    query = (
+        own(scope, Rejection)
+        .join(Case, (Case.tenant_id == Rejection.tenant_id) & (Case.id == Rejection.case_id))
+        .where(or_(Case.image_id.in_(ids), Case.key.in_([key for key in keys if key is not None])))
+        .order_by(Rejection.number.desc())
+    )
+    return list(scope.session.scalars(page(query, 0, limit)))[::-1]
 
 
 def _upsert(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 
 from data.errors import Conflict, RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Case, Label
+from serving.gateway.store.tables import Case, Image, Label
 
 from . import images, predictions
 from .parts import MOST, one, own, page
@@ -99,6 +101,30 @@ def listed(
     if not withdrawn:
         query = query.where(Label.withdrawn_at.is_(None))
     return list(scope.session.scalars(page(query.order_by(Label.number, Label.id), 0, limit)))
+
+
+def of_contents(scope: Scope, task: str, contents: Sequence[str]) -> dict[str, list[Label]]:
+    """The standing labels of photographs for a task, by content (SHA-256), oldest first.
+
+    Whichever copy they were given to. At most a thousand contents at once; those without
+    a label are left out.
+    """
+    query = (
+        select(Image.sha256, Label)
+        .join(Label, (Label.tenant_id == Image.tenant_id) & (Label.image_id == Image.id))
+        .where(
+            Image.tenant_id == scope.tenant,
+            Label.tenant_id == scope.tenant,
+            Image.sha256.in_(contents[:MOST]),
+            Label.task == check_text(task, "task"),
+            Label.withdrawn_at.is_(None),
+        )
+        .order_by(Label.number, Label.id)
+    )
+    found: dict[str, list[Label]] = {}
+    for sha256, row in scope.session.execute(query):
+        found.setdefault(sha256, []).append(row)
+    return found
 
 
 def pairs(scope: Scope, task: str, *, limit: int = 1000) -> list[list[Label]]:

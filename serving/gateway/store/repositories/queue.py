@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import String, case, cast, func, select
 
 from data.errors import Conflict, RequestError
 from serving.gateway.store.checks import check_text
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Batch, Case, Label, QueueEntry
-from serving.gateway.store.types import new_id
+from serving.gateway.store.tables import Batch, Case, Image, Label, QueueEntry
 
-from . import images, predictions
+from . import images, labels, predictions
 from .parts import insert_new, one, own, page
+
+#: What a label does not answer: a user who has the patient before them.
+_GRAVE = frozenset({"rejected"})
 
 
 def enter(
@@ -28,19 +31,36 @@ def enter(
     priority: float,
     case_id: str | None = None,
     readers_needed: int = 1,
-) -> QueueEntry:
-    """Ask for a reader. An image that waits already gets the new reasons, and the higher priority.
+) -> QueueEntry | None:
+    """Ask for a reader. A photograph has one entry for a task, however often it is sent.
 
-    One that was read stays read: a further doubt about the same image does not ask again.
+    Sent again, that entry gets the new reasons, and the higher priority; one that was read stays read. It
+    stays about the copy, the answer and the case that it began with, so that an erasure finds what is theirs.
+
+    Returns:
+        The entry; None where there is none and a reader has labelled another copy: that answers every
+        reason but a user's rejection.
     """
     image, prediction = images.get(scope, image_id), predictions.get(scope, prediction_id)
-    case = one(scope, Case, case_id, "Case").id if case_id is not None else None
+    about = one(scope, Case, case_id, "Case").id if case_id is not None else None
     check_text(task, "task", 200)
+    # An entry's id is its photograph's, so that of two copies at once the second one's is refused as a key
+    # that is there. Where the copy that it was about was erased, another copy's takes its place.
+    entry_id = str(uuid.uuid5(uuid.UUID(scope.tenant), f"queue {task} {image.sha256}"))
+    content = select(Image.id).where(Image.tenant_id == scope.tenant, Image.sha256 == image.sha256)
+    query = own(scope, QueueEntry).where(QueueEntry.task == task, QueueEntry.image_id.in_(content))
+    # Of several, which there were once: one that still waits for somebody.
+    query = query.order_by(case((QueueEntry.state == "done", 1), else_=0), QueueEntry.number, QueueEntry.id)
     for _ in range(10):
+        row = scope.session.scalars(query.limit(1).with_for_update()).one_or_none()
+        if row is not None:
+            break
+        if _GRAVE.isdisjoint(reasons) and labels.of_contents(scope, task, [image.sha256]):
+            return None
         insert_new(
             scope,
             QueueEntry,
-            id=new_id(),
+            id=entry_id,
             created_at=scope.now,
             updated_at=scope.now,
             number=scope.number(),
@@ -52,16 +72,13 @@ def enter(
             state="waiting",
             readers_needed=readers_needed,
         )
-        query = own(scope, QueueEntry).where(QueueEntry.task == task, QueueEntry.image_id == image.id)
-        row = scope.session.scalars(query.with_for_update()).one_or_none()
-        if row is not None:
-            break
     else:
         raise Conflict("This image is being erased and queued at once.", hint="Send it again later.")
     row.reasons = [*row.reasons, *(reason for reason in reasons if reason not in row.reasons)]
     row.priority = max(row.priority, priority)
-    row.case_id = case or row.case_id
-    row.readers_needed = max(row.readers_needed, readers_needed)
+    row.case_id = (about if row.image_id == image.id else None) or row.case_id
+    if row.state != "done":
+        row.readers_needed = max(row.readers_needed, readers_needed)
     row.updated_at = scope.now
     scope.session.flush()
     return row

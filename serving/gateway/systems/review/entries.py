@@ -249,7 +249,7 @@ def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
         state=state_word(row.state),
         place=str(Place.of(row)),
         reasons=row.reasons,
-        rejections=_rejections(scope, row),
+        rejections=_rejections(scope, image),
         readers_needed=row.readers_needed,
         readers_done=len(readers),
         image=f"/review/api/entries/{row.id}/image",
@@ -304,7 +304,7 @@ def _scans_before(scope: Scope, image: Image) -> list[Scan]:
     return [row for row in found if row.image_id != image.id and row.created_at <= image.created_at]
 
 
-def _rejections(scope: Scope, row: QueueEntry) -> list[Rejection]:
-    case = cases.by_ids(scope, [row.case_id]).get(row.case_id) if row.case_id is not None else None
-    said = cases.rejections(scope, case.key) if case is not None else []
-    return [Rejection(at=one.created_at, reason=one.reason, notes=one.notes) for one in said[-_MOST_WORDS:]]
+def _rejections(scope: Scope, image: Image) -> list[Rejection]:
+    """What users say against an answer about this photograph, of whichever copy."""
+    said = cases.rejections_of(scope, images.with_content(scope, image.sha256), limit=_MOST_WORDS)
+    return [Rejection(at=one.created_at, reason=one.reason, notes=one.notes) for one in said]

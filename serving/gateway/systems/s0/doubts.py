@@ -5,6 +5,7 @@ from __future__ import annotations
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.keep import keep_answer
 from serving.gateway.loop.policy import priority
+from serving.gateway.loop.reading import doubt
 from serving.gateway.models import Answer
 from serving.gateway.store.repositories import cases, images, predictions, queue
 from serving.gateway.store.scope import Scope
@@ -54,7 +55,7 @@ def follow(scope: Scope, gateway: Gateway, case: Case, *, rejected: bool) -> Non
 
 
 def _enter(scope: Scope, gateway: Gateway, row: Prediction, reason: str, case_id: str | None) -> None:
-    queue.enter(
+    entry = queue.enter(
         scope,
         task=row.task,
         image_id=row.image_id,
@@ -64,3 +65,5 @@ def _enter(scope: Scope, gateway: Gateway, row: Prediction, reason: str, case_id
         case_id=case_id,
         readers_needed=gateway.policy.readers,
     )
+    if entry is not None and reason == "rejected":
+        doubt(scope, entry)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from serving.gateway.blobs import BlobStore, keep
-from serving.gateway.loop import comparison
 from serving.gateway.loop.comparison import compare_answers
 from serving.gateway.loop.reading import Said, record
 from serving.gateway.store import Store
-from serving.gateway.store.repositories import predictions, queue
+from serving.gateway.store.repositories import labels, predictions, queue
 from tests.gateway_rows import ORIGIN, image_of
 
 RIVAL = replace(
@@ -24,10 +21,8 @@ def _heads(label: str) -> dict[str, object]:
 
 
 def test_only_what_readers_agree_on_or_somebody_decided_is_a_truth(
-    store: Store, blobs: BlobStore, tenant: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, blobs: BlobStore, tenant: str
 ) -> None:
-    # However many labels there are: they are read page by page.
-    monkeypatch.setattr(comparison, "_PAGE", 2)
     entries = []
     for number in range(4):
         kept = keep(blobs, tenant, f"image {number}".encode(), "image/png")
@@ -61,3 +56,21 @@ def test_only_what_readers_agree_on_or_somebody_decided_is_a_truth(
         "champion": "3", "challenger": "4", "images": 4, "agree": 0, "labelled": 2,
         "champion_right": 1, "challenger_right": 1,
     }  # fmt: skip
+
+
+def test_a_label_of_a_first_copy_counts_for_answers_to_the_photograph_sent_again(
+    store: Store, blobs: BlobStore, tenant: str
+) -> None:
+    kept = keep(blobs, tenant, b"one photograph", "image/png")
+    with store.write(tenant, "test") as scope:
+        first = image_of(scope, kept)
+        labels.add(scope, image_id=first.id, task="dr_grading", head="grade", value="mild", reader="ada")
+        again = image_of(scope, kept)
+        for origin, said, role in ((ORIGIN, "severe", "champion"), (RIVAL, "mild", "challenger")):
+            predictions.add(
+                scope, origin, image_id=again.id, verdict="gradable", answer=_heads(said), role=role
+            )
+        # Of another task it is a label of something else.
+        labels.add(scope, image_id=first.id, task="acne", head="grade", value="severe", reader="ada")
+    found = compare_answers(store, tenant, "dr_grading")
+    assert (found.images, found.labelled, found.champion_right, found.challenger_right) == (1, 1, 0, 1)
