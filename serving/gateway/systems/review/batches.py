@@ -32,6 +32,10 @@ from serving.gateway.systems.v1.common import (
 
 _POOL = 1000
 
+# Told in the schema alone: select refuses other names itself, and says which there are.
+_ALONE = "|".join(sorted(STRATEGIES))
+_STRATEGY = rf"^({_ALONE}|({'|'.join(sorted(MIXES))})\(({_ALONE})\))$"
+
 
 class BatchIn(In):
     """What to choose: how many, by which strategy, from which seed."""
@@ -43,6 +47,7 @@ class BatchIn(In):
         max_length=100,
         description=f"{', '.join(sorted(STRATEGIES))}; or one inside {' or '.join(sorted(MIXES))}(…).",
         examples=["margin", "class_balanced(margin)"],
+        json_schema_extra={"pattern": _STRATEGY},
     )
     size: int = Field(default=20, ge=1, le=_POOL)
     seed: int = Field(default=0, ge=0, le=2**31)
