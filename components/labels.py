@@ -40,6 +40,7 @@ def labels(
         from training.loop.collect import Wishes, collect
         from training.loop.due import Trigger, judge
         from training.loop.report import changes, write_report
+        from training.loop.status import learned_from
         from training.registry.client import Registry
         from training.task import task_from_dict
 
@@ -47,8 +48,15 @@ def labels(
         found = collect(spec.name, spec.heads, export, base, Wishes.from_dict(json.loads(wishes)))
         write_report(found.report, Path(report.path))
         asked = Trigger.from_dict(json.loads(trigger))
-        champion = Registry().champion(spec.name) if asked.drift and not asked.always else None
-        said = judge(spec.name, asked, found.report, serves=champion.digest if champion else "")
+        registry = Registry()
+        champion = registry.champion(spec.name) if asked.drift and not asked.always else None
+        said = judge(
+            spec.name,
+            asked,
+            found.report,
+            serves=champion.digest if champion else "",
+            learned=learned_from(registry, spec.name) if asked.always and not asked.anyway else (),
+        )
         say(f"{changes(found.report)} new or changed labels: {said.sentence}")
         outputs = namedtuple("outputs", ["source", "source_digest", "Output"])
         return outputs(found.source, found.digest, "due" if said.due else "wait")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data.errors import UsageError
+from data.errors import RetidermError, UsageError
 from pipelines.cluster import HOME_CLAIM
 from pipelines.commands.loop_parts import (
+    Anyway,
     Backbone,
     Base,
     Claim,
@@ -39,6 +41,7 @@ from pipelines.commands.loop_parts import (
 from pipelines.commands.loop_watch import watch
 
 if TYPE_CHECKING:
+    from training.loop.collect import Wishes
     from training.loop.due import Trigger
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -57,6 +60,7 @@ def retrain(
     forbids: Forbids = "",
     warm_start: Warm = False,
     when_due: WhenDue = False,
+    anyway: Anyway = False,
     needed: Needed = None,
     drift: Drift = "",
     json_out: Annotated[
@@ -83,7 +87,10 @@ def retrain(
       retiderm loop retrain dr_grading --labels ./export --base var/datasets/eyes --correct
       retiderm loop retrain dr_grading --labels https://gateway.example.org --when-due   (in a crontab)
 
-    Exits 0 when the gate accepts, when it refuses, and when it isn't time yet; 1 when a step fails.
+    Without a label or an erasure that changes the dataset nothing is trained: --anyway does it all the same.
+
+    Exits 0 when the gate accepts, when it refuses, and when it isn't time yet or nothing is new; 1 when a
+    step fails, or another retraining of the task runs here.
     """
     from pipelines.local import error_of
     from pipelines.local import run as run_pipeline
@@ -92,34 +99,39 @@ def retrain(
     from pipelines.view import RunView
     from training.loop.collect import Wishes
     from training.loop.due import Trigger
-    from training.loop.places import open_base
+    from training.loop.places import LOCK, open_base, place
+    from training.registry.locks import locked
     from training.task import load_task
 
     if json_out is not None and json_out.is_dir():
         raise UsageError(f"{json_out} is a folder.", hint="Name a file for --json.")
     name = load_task(task).name
-    found = open_base(name, base)
-    if "://" not in labels:
-        labels = str(Path(labels).expanduser().resolve())
-    trigger = Trigger(not when_due, needed, drift)
-    if when_due and not _due(name, task, labels, str(found.root), trigger):
-        return
-    request = request_of(
-        task,
-        str(found.root),
-        labels=labels,
-        wishes=Wishes(correct, extend_test, leave_conflicts, licence, words(forbids)),
-        trigger=Trigger(),  # it was asked above
-        warm=warm_start,
-        seed=seed,
-        backbone=backbone,
-        settings=settings or [],
-        profile=profile,
-        cache=cache,
-        promote=promote,
-        see=f"dataset:{found.root}",
-    )
-    with RunView(steps=len(request.shape.steps), quiet=quiet) as view:
+    with contextlib.ExitStack() as held:
+        # Of two at once the second would train on the same labels, and its version take the first's place.
+        held.enter_context(locked(place(name, LOCK), f"A retraining of {name}", timeout=0))
+        found = open_base(name, base)
+        if "://" not in labels:
+            labels = str(Path(labels).expanduser().resolve())
+        trigger = Trigger(not when_due, needed, drift, _anyway(anyway, when_due))
+        wishes = Wishes(correct, extend_test, leave_conflicts, licence, words(forbids))
+        request = request_of(
+            task,
+            str(found.root),
+            labels=labels,
+            wishes=wishes,
+            trigger=Trigger(anyway=True),  # it is asked below
+            warm=warm_start,
+            seed=seed,
+            backbone=backbone,
+            settings=settings or [],
+            profile=profile,
+            cache=cache,
+            promote=promote,
+            see=f"dataset:{found.root}",
+        )
+        if not anyway and not _due(name, task, labels, str(found.root), wishes, trigger):
+            return
+        view = held.enter_context(RunView(steps=len(request.shape.steps), quiet=quiet))
         view.header(f"{name} from {labels} on {found.info['images']} images ({found.digest[:19]})")
         record = run_pipeline(request, view)
         outcome: dict[str, Any] = write(record, json_out)
@@ -266,6 +278,7 @@ def submit(
     forbids: Forbids = "",
     warm_start: Warm = False,
     when_due: WhenDue = False,
+    anyway: Anyway = False,
     needed: Needed = None,
     drift: Drift = "",
     seed: Seed = None,
@@ -304,7 +317,7 @@ def submit(
         base,
         labels=labels,
         wishes=Wishes(correct, extend_test, leave_conflicts, licence, words(forbids)),
-        trigger=Trigger(not when_due, needed, drift),
+        trigger=Trigger(not when_due, needed, drift, _anyway(anyway, when_due)),
         warm=warm_start,
         seed=seed,
         backbone=backbone,
@@ -321,18 +334,30 @@ def submit(
     typer.echo(f"{made.kind} {made.id}\n{made.link}")
 
 
-def _due(name: str, task: str, labels: str, base: str, trigger: Trigger) -> bool:
+def _due(name: str, task: str, labels: str, base: str, wishes: Wishes, trigger: Trigger) -> bool:
     """Whether it is time; says so, or what is waited for."""
-    from training.loop.status import standing
+    from training.loop.status import due_now
     from training.registry.client import Registry
     from training.task import load_task
 
     heads = load_task(task).heads
-    found = standing(Registry(), name, heads, labels=labels, base=base, trigger=trigger)
-    if found.due is None:
-        raise UsageError(found.problem or "Labels can't be counted.")
-    typer.echo(f"{name}: {found.due['sentence']}", err=True)
-    return bool(found.due["due"])
+    try:
+        due = due_now(Registry(), name, heads, labels=labels, base=base, wishes=wishes, trigger=trigger)
+    except RetidermError as error:
+        if trigger.always:
+            return True  # the first step says what is wrong, and the run's result with it
+        raise UsageError(error.message, hint=error.hint) from error
+    if not (trigger.always and due.due):
+        typer.echo(f"{name}: {due.sentence}", err=True)
+    if trigger.always and not due.due:
+        typer.echo("hint: --anyway trains all the same, for instance with other settings", err=True)
+    return due.due
+
+
+def _anyway(anyway: bool, when_due: bool) -> bool:
+    if anyway and when_due:
+        raise UsageError("--anyway asks for no labels, --when-due for enough.", hint="Leave one of them out.")
+    return anyway
 
 
 def _show_report(report: dict[str, Any]) -> None:

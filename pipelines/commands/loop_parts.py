@@ -44,6 +44,10 @@ Warm = Annotated[
 WhenDue = Annotated[
     bool, typer.Option("--when-due", help="Only where enough labels, or some and drift, have gathered.")
 ]
+Anyway = Annotated[
+    bool,
+    typer.Option("--anyway", help="Also where no label is new: with other settings, or another seed."),
+]
 Needed = Annotated[
     int | None,
     typer.Option(min=1, help="How many new labels are enough.", show_default="5 % of the base, at least 50"),

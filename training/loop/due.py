@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ LEAST_LABELS, SHARE = 50, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What must have gathered. ``always``: nothing. ``labels``: so many new or changed ones (None: the
-    default). ``drift``: the JSON of a drift report; while it alarms, any label is enough."""
+    """What must have gathered. ``always``: anything new. ``labels``: so many new or changed ones (None: the
+    default). ``drift``: the JSON of a drift report; while it alarms, any label is enough. ``anyway``: with
+    ``always``, also where nothing is new."""
 
     always: bool = True
     labels: int | None = None
     drift: str = ""
+    anyway: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's own types."""
@@ -70,15 +72,36 @@ def needed(report: Mapping[str, Any], trigger: Trigger) -> int:
     return max(LEAST_LABELS, math.ceil(SHARE * int(report["base"]["images"])))
 
 
-def judge(task: str, trigger: Trigger, report: Mapping[str, Any], *, serves: str = "") -> Due:
+def nothing_new(report: Mapping[str, Any], learned: Collection[str]) -> bool:
+    """Whether the dataset would be one that a version has learned from: no label, no erasure changes it.
+
+    ``learned`` are those versions' dataset digests. What readers disagree on is something new: the step that
+    reads the labels says so.
+    """
+    counts = report["counts"]
+    same = not (changes(report) or report["test_changes"] or counts["outcomes"].get("conflict"))
+    return same and not any(counts["erased"].values()) and report["base"]["digest"] in learned
+
+
+def judge(
+    task: str,
+    trigger: Trigger,
+    report: Mapping[str, Any],
+    *,
+    serves: str = "",
+    learned: Collection[str] = (),
+) -> Due:
     """Whether it is time to train again.
 
     ``report`` is that of :func:`training.loop.report.review_report`; ``serves`` the champion's bundle digest:
-    a drift report on another version says nothing about it.
+    a drift report on another version says nothing about it. ``learned``: as for :func:`nothing_new`.
     """
     gathered, wanted = changes(report), needed(report, trigger)
     count = f"{gathered} of {wanted} labels"
     if trigger.always:
+        if not trigger.anyway and nothing_new(report, learned):
+            said = "nothing new: a version has learned from this dataset, and no label changes it"
+            return Due(False, said, gathered, wanted)
         return Due(True, "asked for by hand or by schedule", gathered, wanted)
     if gathered >= wanted:
         return Due(True, f"enough labels ({count})", gathered, wanted)

@@ -5,6 +5,7 @@
     labels/<digest>/      an export, as it was read
     datasets/<digest>/    the dataset of a version that was judged: the base of the next one
     weights/              a champion's weights, for a warm start
+    retrain.lock          a retraining runs here
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from training.registry.client import Registry
 
 LABELS, DATASETS, WEIGHTS = "labels", "datasets", "weights"
+#: Held while a retraining of the task runs here.
+LOCK = "retrain.lock"
 _SHOWN = 12
 
 
 def place(task: str, what: str) -> Path:
-    """A folder of a task's loop; ``what`` is one of the three above."""
+    """A folder of a task's loop; ``what`` is one of those above."""
     check_name(task, "task")
     return home().root / "loop" / task / what
 

@@ -12,6 +12,7 @@ from data.errors import RetidermError
 from data.sources.review import base_rows
 from data.sources.review_plan import Rules, make_plan
 from training.loop import places
+from training.loop.collect import Wishes
 from training.loop.due import Drift, Due, Trigger, judge, read_drift
 from training.loop.fetch import fetch
 from training.loop.report import review_report
@@ -91,7 +92,39 @@ def standing(
     )
 
 
-def count(task: str, heads: Sequence[HeadSpec], labels: str, base: str = "") -> dict[str, Any]:
+def due_now(
+    registry: Registry,
+    task: str,
+    heads: Sequence[HeadSpec],
+    *,
+    labels: str,
+    base: str,
+    wishes: Wishes,
+    trigger: Trigger,
+) -> Due:
+    """Whether it is time to train again, by the labels that are there now, without their pictures.
+
+    Raises:
+        RetidermError: they can't be counted.
+    """
+    champion = registry.champion(task) if trigger.drift else None
+    return judge(
+        task,
+        trigger,
+        count(task, heads, labels, base, wishes),
+        serves=champion.digest if champion else "",
+        learned=learned_from(registry, task),
+    )
+
+
+def learned_from(registry: Registry, task: str) -> frozenset[str]:
+    """The datasets that versions of a task have learned from, by their digests."""
+    return frozenset(version.dataset_digest for version in registry.versions(task))
+
+
+def count(
+    task: str, heads: Sequence[HeadSpec], labels: str, base: str = "", wishes: Wishes | None = None
+) -> dict[str, Any]:
     """As much of the report on labels as can be said without their pictures.
 
     An image whose metadata a dataset took out is known again by the file that was sent, unless the dataset is
@@ -101,8 +134,9 @@ def count(task: str, heads: Sequence[HeadSpec], labels: str, base: str = "") -> 
     found = places.open_base(task, base)
     export = fetch(labels, task, known, images=False)
     names = {label.sha256: label.sha256 for label in export.labels}
-    normal = found.info.get("one_class")
-    plan = make_plan(base_rows(found, known), export, names, Rules(normal=normal))
+    asked = wishes or Wishes()
+    rules = Rules(asked.correct, asked.extend_test, normal=found.info.get("one_class"))
+    plan = make_plan(base_rows(found, known), export, names, rules)
     return review_report(export, plan, found, heads)
 
 

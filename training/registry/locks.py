@@ -34,8 +34,9 @@ def locked(path: Path, what: str, timeout: float = 30.0) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                    waited = f" for over {timeout:g} s" if timeout else ""
                     raise RegistryError(
-                        f"{what} is under way in another process ({holder}) for over {timeout:g} s.",
+                        f"{what} is under way in another process ({holder}){waited}.",
                         hint="Wait for it, or end it; its lock goes with it.",
                     ) from None
                 time.sleep(_POLL_S)

@@ -223,6 +223,9 @@ def test_afterwards_it_waits_for_a_person_and_for_new_labels(place: Place, gatew
     assert told["retrained"]["version"] == "2"
     assert told["due"]["gathered"] == 0
     assert told["waits_for"][0] == "a person's decision on version 2, the challenger"
+    again = place.call("loop", "retrain", "dr_grading", "--labels", gateway, *TINY)
+    assert (again.returncode, again.stdout) == (0, ""), again.stderr
+    assert "dr_grading: nothing new" in again.stderr
     done = place.call("models", "promote", "dr_grading", "2")
     assert done.returncode == 0, done.stderr
     assert place.status("dr_grading")["champion"]["version"] == "2"

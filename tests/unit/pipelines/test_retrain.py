@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from data.dataset import Dataset
-from data.errors import TaskError, UsageError
+from data.errors import RegistryError, TaskError, UsageError
 from data.paths import Home
 from pipelines import anomaly, classifier
 from pipelines.cluster import Place, write_yaml
@@ -23,6 +25,9 @@ from tests.trainings import HEADS, tiny_dataset
 from tests.unit.pipelines.kubeflow import kubeflow
 from training.loop.collect import Wishes
 from training.loop.due import Trigger
+from training.loop.places import LOCK, place
+from training.registry.client import Registry
+from training.registry.locks import locked
 from training.task import Task, load_task
 
 SECRET = {"labels": {"secrets": {"RETIDERM_REVIEW_TOKEN": "review/token"}}}
@@ -112,6 +117,7 @@ def test_a_schedule_that_waits_until_it_is_time_arrives() -> None:
         "always": False,
         "labels": 30,
         "drift": "/var/lib/retiderm/drift.json",
+        "anyway": False,
     }
     assert json.loads(parameters["wishes"])["correct"] is True
     assert "source" not in parameters
@@ -188,6 +194,30 @@ def test_when_it_is_not_time_nothing_runs(home: Home, tmp_path: Path, base: Data
     none = str(Exported().write(tmp_path / "none"))
     done = run("retrain", task_file, "--labels", none, "--base", str(base.root), "--when-due")
     assert "tiny: waits for labels (0 of 50 labels)" in done.output
+    assert not home.runs.exists()
+
+
+def test_by_hand_nothing_is_trained_where_nothing_is_new(
+    home: Home, tmp_path: Path, base: Dataset, task_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = SimpleNamespace(dataset_digest=base.digest)
+    monkeypatch.setattr(Registry, "versions", lambda self, task: [learned])
+    where = ["--labels", str(Exported().write(tmp_path / "none")), "--base", str(base.root)]
+    done = run("retrain", task_file, *where)
+    assert done.exit_code == 0, done.exception
+    assert "tiny: nothing new" in done.output
+    assert "--anyway" in done.output
+    assert not home.runs.exists()
+    done = run("retrain", task_file, *where, "--anyway", "--when-due")
+    assert isinstance(done.exception, UsageError)
+
+
+def test_two_at_once(home: Home, tmp_path: Path, base: Dataset, task_file: str) -> None:
+    where = ["--labels", labels(tmp_path / "export"), "--base", str(base.root)]
+    with locked(place("tiny", LOCK), "the first one"):
+        done = run("retrain", task_file, *where)
+    assert isinstance(done.exception, RegistryError)
+    assert f"A retraining of tiny is under way in another process ({os.getpid()})." in str(done.exception)
     assert not home.runs.exists()
 
 

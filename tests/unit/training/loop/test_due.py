@@ -13,7 +13,11 @@ from training.loop.due import Trigger, judge, read_drift
 
 
 def report(images: int = 400, **outcomes: int) -> dict[str, Any]:
-    return {"base": {"images": images}, "counts": {"outcomes": outcomes}}
+    return {
+        "base": {"images": images, "digest": "sha256:base"},
+        "counts": {"outcomes": outcomes, "erased": {"train": 0, "test": 0}},
+        "test_changes": False,
+    }
 
 
 def drift(path: Path, **changes: Any) -> str:
@@ -29,8 +33,20 @@ def drift(path: Path, **changes: Any) -> str:
     return str(path)
 
 
-def test_by_hand_it_is_always_time() -> None:
+def test_by_hand_it_is_time_unless_a_version_has_learned_all_of_it() -> None:
     assert judge("eyes", Trigger(), report()).due
+    known = {"sha256:base", "sha256:older"}
+    said = judge("eyes", Trigger(), report(same=9, differs=2, frozen=1), learned=known)
+    assert (said.due, said.gathered) == (False, 0)
+    assert said.sentence.startswith("nothing new")
+    assert judge("eyes", Trigger(), report(), learned={"sha256:older"}).due
+    assert judge("eyes", Trigger(anyway=True), report(), learned=known).due
+    # What readers disagree on is said by the step that reads the labels.
+    for outcome in ("added", "corrected", "conflict"):
+        assert judge("eyes", Trigger(), report(**{outcome: 1}), learned=known).due
+    erased = report()
+    erased["counts"]["erased"]["train"] = 1
+    assert judge("eyes", Trigger(), erased, learned=known).due
 
 
 @pytest.mark.parametrize(
