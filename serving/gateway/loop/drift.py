@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data.errors import Conflict, NotFound, RetidermError
 from data.paths import home
-from serving.core.bundle import Bundle
+from serving.core.bundle import REFERENCE, Bundle
 from serving.core.drift import SEVERITIES, DriftReport, Reference, Settings, Window, WindowInfo, judge
 from serving.core.pointer import list_pointers, read_pointer
 from serving.gateway.loop.windows import of_images, of_labels, unread_share
@@ -173,6 +176,17 @@ class Watch:
             raise
         except RetidermError as error:
             raise NotFound(f"The bundle of {task!r} can't be read here: {error.code}.") from error
+
+    def learned(self, task: str, digest: str) -> NDArray[np.float32] | None:
+        """Embeddings [r, D] of images that this bundle learned from; None unless it serves within reach."""
+        try:
+            bundle, _ = self.bundle(task)
+            if bundle.digest != digest or REFERENCE not in bundle.card.files:
+                return None
+            sample = bundle.arrays(REFERENCE).get("embedding_sample")
+        except RetidermError:
+            return None
+        return None if sample is None else np.asarray(sample, np.float32)
 
     def _served(self, task: str) -> Served:
         bundle, version = self.bundle(task)

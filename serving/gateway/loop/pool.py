@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import RequestError
-from serving.core.selection import Pool, sides, strategy
+from serving.core.selection import Pool, comparable, sides, strategy
 from serving.gateway.loop.answers import STATUS, STATUSES, heads_of
 from serving.gateway.loop.policy import WEIGHTS
 from serving.gateway.loop.reading import verdict_of
@@ -37,12 +37,28 @@ class _Row:
     embedding: Floats | None
 
 
-def pool_of(scope: Scope, task: str, *, how: str, head: str | None = None, most: int = 1000) -> Pool:
+def _nothing(_digest: str) -> Floats | None:
+    return None
+
+
+def pool_of(
+    scope: Scope,
+    task: str,
+    *,
+    how: str,
+    head: str | None = None,
+    most: int = 1000,
+    learned: Callable[[str], Floats | None] = _nothing,
+) -> Pool:
     """The ``most`` urgent entries of a task that wait in no batch, as a strategy (``how``) needs them.
 
     Embeddings of two bundles can't be compared: where a strategy looks at them, only entries of the bundle
     count that most of them were answered by. The same holds for probabilities of other classes. A slice is
     the weightiest of an entry's reasons. ``head`` names one of several.
+
+    ``learned`` gives embeddings [r, D] of images that a bundle (its digest) learned from, None where they are
+    out of reach: they count as labelled, of no told class. All embeddings are made comparable by the mean of
+    these, or else by that of what waits and what readers have labelled.
 
     Raises:
         UsageError: there is no such strategy.
@@ -62,14 +78,29 @@ def pool_of(scope: Scope, task: str, *, how: str, head: str | None = None, most:
     probabilities = _arrays(rows) if "probabilities" in needs else {}
     known, seen = _labelled(scope, task, rows[0].heads if probabilities else {}, bundle)
     vectors = [row.embedding for row in rows if row.embedding is not None]
+    embeddings, labelled = None, None
+    if vectors:
+        embeddings, labelled = _seen(vectors, seen, learned(bundle) if bundle is not None else None)
+        more = len(labelled) - len(seen)
+        known = {name: np.pad(classes, (0, more), constant_values=-1) for name, classes in known.items()}
     return Pool(
         ids=tuple(row.entry.id for row in rows),
         probabilities=probabilities or None,
-        embeddings=np.stack(vectors) if vectors else None,
-        labelled=np.stack(seen) if seen and vectors else None,
+        embeddings=embeddings,
+        labelled=labelled if labelled is not None and len(labelled) else None,
         labelled_classes=known if probabilities else None,
         slices=tuple(max(row.entry.reasons, key=lambda name: WEIGHTS.get(name, 0)) for row in rows),
     )
+
+
+def _seen(waiting: list[Floats], read: list[Floats], sample: Floats | None) -> tuple[Floats, Floats]:
+    """What waits [n, D], and what has a label [m + r, D]: what readers said first, then what was learned."""
+    pool = np.stack(waiting)
+    known = np.stack(read) if read else pool[:0]
+    if sample is None or sample.shape[1:] != pool.shape[1:]:
+        sample = pool[:0]
+    reference = sample if len(sample) else np.concatenate([pool, known])
+    return comparable(pool, reference), comparable(np.concatenate([known, sample]), reference)
 
 
 def _needs(how: str) -> frozenset[str]:

@@ -110,7 +110,14 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 def _make(gateway: Gateway, who: Identity, given: BatchIn) -> Batch:
     with gateway.store.read(who.tenant, who.actor) as scope:
-        pool = pool_of(scope, given.task, how=given.strategy, head=given.head, most=_POOL)
+        pool = pool_of(
+            scope,
+            given.task,
+            how=given.strategy,
+            head=given.head,
+            most=_POOL,
+            learned=lambda digest: gateway.watch.learned(given.task, digest),
+        )
     if not len(pool):
         raise Conflict(f"Nothing of {given.task!r} waits that is in no batch.", hint="Look at the queue.")
     # Seconds for some strategies: outside of any transaction.

@@ -39,15 +39,17 @@ class Waiting:
         size: int = 0,
         origin: Any = ORIGIN,
         reasons: tuple[str, ...] = ("uncertain",),
+        vector: list[float] | None = None,
     ) -> str:
         self.count += 1
         kept = keep(self.blobs, self.tenant, f"image {self.count}".encode(), "image/png")
         with self.store.write(self.tenant, "test") as scope:
             image = image_of(scope, kept)
             said = predictions.add(scope, origin, image_id=image.id, verdict="gradable", answer=answer)
-            if size:
-                vector = np.random.default_rng(self.count).normal(size=size).astype(np.float32)
-                features.add(scope, said.id, Looks(vector, 0.5, np.ones(6, np.float32), 1.0, 0.0))
+            if size or vector:
+                drawn = np.random.default_rng(self.count).normal(size=size) if size else vector
+                looks = Looks(np.asarray(drawn, np.float32), 0.5, np.ones(6, np.float32), 1.0, 0.0)
+                features.add(scope, said.id, looks)
             entry = queue.enter(
                 scope, task="dr_grading", image_id=image.id, prediction_id=said.id,
                 reasons=list(reasons), priority=100.0 - self.count,
@@ -119,6 +121,38 @@ def test_classes_that_were_labelled_seldom_have_their_turn(waiting: Waiting) -> 
     assert set(pool.ids) == {common, rare}
     assert sorted(pool.labelled_classes["grade"].tolist()) == [-1, 0, 0]
     assert pool.labelled.shape == (3, 4)
+
+
+def test_the_direction_of_an_embedding_counts_and_not_its_length(waiting: Waiting) -> None:
+    said = {"heads": heads_of(mild=0.5, severe=0.5)}
+    read = waiting.add(said, vector=[1.0, 0.0, 0.1])
+    waiting.say(read, "mild")
+    waiting.add(said, vector=[50.0, 0.0, 5.0])  # the same again, only more of it
+    other = waiting.add(said, vector=[0.5, 0.5, 0.1])
+    assert select(waiting.pool("k_center"), "k_center", 1, 0).ids == (other,)
+
+
+def test_what_the_model_learned_from_counts_as_labelled(waiting: Waiting) -> None:
+    said = {"heads": heads_of(mild=0.5, severe=0.5)}
+    alike = waiting.add(said, vector=[0.0, 1.0, 0.0])
+    read = waiting.add(said, vector=[1.0, 0.0, 0.0])
+    new = waiting.add(said, vector=[0.6, 0.6, 0.3])
+    waiting.say(read, "mild")
+    asked = list[str]()
+
+    def learned(digest: str) -> Any:
+        asked.append(digest)
+        return np.array([[0.0, 2.0, 0.1], [0.1, 3.0, 0.0]], np.float32)
+
+    assert select(waiting.pool("k_center"), "k_center", 1, 0).ids == (alike,)
+    pool = waiting.pool("class_balanced(k_center)", learned=learned)
+    assert asked == [ORIGIN.bundle_digest]
+    assert pool.labelled.shape == (3, 3)
+    assert pool.labelled_classes["grade"].tolist() == [0, -1, -1]
+    assert select(pool, "k_center", 1, 0).ids == (new,)
+    # Embeddings of another length are another model's.
+    pool = waiting.pool("k_center", learned=lambda _: np.ones((2, 5), np.float32))
+    assert pool.labelled.shape == (1, 3)
 
 
 def test_slices_are_the_weightiest_reasons(waiting: Waiting) -> None:
