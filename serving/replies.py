@@ -28,13 +28,25 @@ class HeadReply:
 
 
 @dataclass(frozen=True, slots=True)
+class AnomalyReply:
+    """How unusual an image is. ``threshold`` is where NG begins; None for a memory without calibration."""
+
+    score: float
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReply:
-    """Who answered, the verdict on the image's quality, and, where that is ``gradable``, each head."""
+    """Who answered, the verdict on the image's quality, and, where that is ``gradable``, each head.
+
+    An anomaly model has no head; ``anomaly`` is its answer.
+    """
 
     model: ModelInfo
     verdict: str
     reasons: tuple[str, ...]
     heads: Mapping[str, HeadReply]
+    anomaly: AnomalyReply | None = None
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ModelReply:
@@ -53,8 +65,9 @@ class ModelReply:
                 quality["verdict"],
                 tuple(quality["reasons"]),
                 {name: _head(head) for name, head in document["heads"].items()},
+                _anomaly(document.get("anomaly")),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ServingError(
                 f"A model's answer isn't of the form that it should be ({type(error).__name__}: {error}).",
                 hint="Client and server are of different versions: deploy them together.",
@@ -87,6 +100,13 @@ def _head(head: Mapping[str, Any]) -> HeadReply:
         tuple(head["set"]),
         bool(head["uncertain"]),
     )
+
+
+def _anomaly(said: Mapping[str, Any] | None) -> AnomalyReply | None:
+    if said is None or said["score"] is None:
+        return None
+    threshold = said["threshold"]
+    return AnomalyReply(float(said["score"]), None if threshold is None else float(threshold))
 
 
 def _refused(error: Mapping[str, Any]) -> ImageError:

@@ -67,7 +67,9 @@ class Gateway:
         self.tenant: str = unscoped.ensure_tenant(self.store, settings.tenant).id
         self.gate = Gate(self.store, static_key=settings.api_key, static_tenant=self.tenant)
         self.eraser = Eraser(self.store, self.blobs)
-        self.policy = QueuePolicy(settings.queue_unusual, settings.queue_audit, settings.queue_readers)
+        self.policy = QueuePolicy(
+            settings.queue_unusual, settings.queue_audit, settings.queue_readers, settings.queue_near
+        )
         self.limiter = Limiter(settings.requests_per_minute)
         self.places = Places(_AT_ONCE)
         self.bodies = Bodies()

@@ -53,8 +53,8 @@ class Settings:
     - ``analyze_folder``: S1's ``/analyze/file`` is on, and reads images in this folder; for development.
     - ``scan_wait_s``: how long a face scan waits for a model that is away before it fails.
     - ``job_lease_s``: a job whose process gave no sign for so long is begun again by another.
-    - ``queue_unusual``, ``queue_audit``, ``queue_readers``: when an image enters the queue for readers, and
-      how many each needs; see ``loop/policy.py``.
+    - ``queue_unusual``, ``queue_audit``, ``queue_near``, ``queue_readers``: when an image enters the queue
+      for readers, and how many each needs; see ``loop/policy.py``.
     - ``serving_root``: where promoted bundles lie, whose references drift is judged against; None takes
       ``RETIDERM_HOME/serving``. ``drift_minutes``: how often; 0 for never.
     - ``registry_command``: how the ``retiderm`` command is run, for the page of models; ``-`` for none.
@@ -94,6 +94,7 @@ class Settings:
     queue_unusual: float = 0.99
     queue_audit: float = 0.02
     queue_readers: int = 1
+    queue_near: float = 0.1
     serving_root: Path | None = None
     drift_minutes: float = 10.0
     registry_command: tuple[str, ...] = (sys.executable, "-m", "pipelines.cli")
@@ -260,6 +261,7 @@ _KINDS: dict[str, Any] = {
     "queue_unusual": float,
     "queue_audit": float,
     "queue_readers": int,
+    "queue_near": float,
     "serving_root": Path,
     "drift_minutes": float,
     "registry_command": _words,

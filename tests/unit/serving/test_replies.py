@@ -8,7 +8,7 @@ import pytest
 from data.errors import ImageDamaged, ImageError, NotGradable, ServingError
 from serving.client import Reply
 from serving.identity import ModelInfo
-from serving.replies import ModelReply
+from serving.replies import AnomalyReply, ModelReply
 
 DOCUMENT: dict[str, Any] = {
     "quality": {"verdict": "gradable", "reasons": [], "scores": {"sharpness": 0.7}},
@@ -31,6 +31,16 @@ def test_a_document_is_read_and_put_in_the_asked_order() -> None:
     head = reply.head("acne", ("no_acne", "acne"))
     assert (head.label, head.confidence, head.members, head.uncertain) == ("acne", 0.75, ("acne",), True)
     assert list(head.probabilities.items()) == [("no_acne", 0.25), ("acne", 0.75)]
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, 0.5), (None, None)])
+def test_an_anomaly_models_answer_has_a_score_and_no_head(
+    threshold: float | None, expected: float | None
+) -> None:
+    said = {"score": 0.75, "threshold": threshold, "label": "ng", "regions": []}
+    reply = ModelReply.read({**DOCUMENT, "heads": {}, "anomaly": said})
+    assert reply.anomaly == AnomalyReply(0.75, expected)
+    assert ModelReply.read(DOCUMENT).anomaly is None
 
 
 def test_the_kserve_clients_reply_is_read_alike() -> None:

@@ -7,7 +7,7 @@ import pytest
 from data.errors import UsageError
 from serving.gateway.loop.policy import WEIGHTS, QueuePolicy, disagree, priority
 from serving.identity import ModelInfo
-from serving.replies import HeadReply, ModelReply
+from serving.replies import AnomalyReply, HeadReply, ModelReply
 
 QUIET = QueuePolicy(audit=0.0)
 
@@ -44,6 +44,39 @@ def test_doubts(said: ModelReply, unusual: float | None, expected: tuple[str, ..
     assert QUIET.doubts(said, unusual=unusual, key="a") == expected
 
 
+def scored(score: float, threshold: float | None) -> ModelReply:
+    model = ModelInfo("anomaly", "1", "sha256:0", "fp32")
+    return ModelReply(model, "gradable", (), {}, AnomalyReply(score, threshold))
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "expected"),
+    [
+        (2.0, 2.0, True),
+        (2.19, 2.0, True),
+        (1.83, 2.0, True),
+        (2.21, 2.0, False),
+        (1.81, 2.0, False),
+        (0.0, 2.0, False),
+        # A memory that was not calibrated says nothing about what is near.
+        (2.0, None, False),
+        (0.0, 0.0, False),
+    ],
+)
+def test_an_anomaly_score_near_its_threshold_is_uncertain(
+    score: float, threshold: float | None, expected: bool
+) -> None:
+    said = QUIET.doubts(scored(score, threshold), unusual=None, key="a")
+    assert said == (("uncertain",) if expected else ())
+    assert QueuePolicy(audit=0.0, near=0.2).doubts(scored(2.3, 2.0), unusual=None, key="a")
+
+
+def test_the_nearer_a_score_is_to_its_threshold_the_sooner_it_is_read() -> None:
+    scores = (2.0, 1.95, 2.1, 1.85)
+    order = sorted(scores, key=lambda score: priority(["uncertain"], scored(score, 2.0)), reverse=True)
+    assert order == [2.0, 1.95, 2.1, 1.85]
+
+
 def test_the_audit_is_a_share_of_all_and_belongs_to_the_image() -> None:
     policy = QueuePolicy(audit=0.1)
     drawn = [policy.doubts(reply(), unusual=None, key=str(n)) for n in range(5000)]
@@ -75,7 +108,9 @@ def test_two_models_disagree_about_a_label_only() -> None:
     assert not disagree({"skin": "dry"}, {})
 
 
-@pytest.mark.parametrize("wrong", [{"audit": 1.5}, {"audit": -0.1}, {"readers": 3}, {"unusual": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"audit": 1.5}, {"audit": -0.1}, {"readers": 3}, {"unusual": -1.0}, {"near": -0.1}]
+)
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         QueuePolicy(**wrong)  # type: ignore[arg-type]
