@@ -43,7 +43,12 @@ def create(
     role: Annotated[str, typer.Option(help="app, reviewer or admin.")] = "app",
     kind: Annotated[str, typer.Option(help="api-key (x-api-key) or bearer (Authorization).")] = "api-key",
     subject: Annotated[
-        str | None, typer.Option(help="Whom it speaks for; tokens of one subject share face scans.")
+        str | None,
+        typer.Option(
+            help="Whom it speaks for: labels and decisions stand under that name. Tokens of one subject are "
+            "one reader, and share face scans.",
+            show_default="a reviewer's or admin's NAME; an app's own",
+        ),
     ] = None,
     lives: _Lives = None,
     tenant: _Tenant = None,
@@ -60,7 +65,10 @@ def create(
         raise UsageError(f"There is no role {role!r}.", hint=f"Roles: {', '.join(Role)}.")
     if kind not in ("api-key", "bearer"):
         raise UsageError(f"There is no kind of token {kind!r}.", hint="Kinds: api-key, bearer.")
+    if subject is None and role != Role.APP:
+        subject = name  # a person: what they say is to be known as theirs
     with _scope(tenant, database, make_tenant=True) as scope:
+        shared = _shared(scope, subject)
         issued = make(
             scope,
             role=Role(role),
@@ -69,6 +77,8 @@ def create(
             subject=subject,
             lives=_duration(lives),
         )
+    if shared:
+        typer.echo(f"{subject} has another token: both are one reader, unless --subject says else", err=True)
     _show(issued)
 
 
@@ -88,7 +98,7 @@ def first(tenant: _Tenant = None, database: _Database = None) -> None:
             return
     with _scope(tenant, database, make_tenant=True) as scope:
         # A bearer token is taken wherever an API key is, and by S3, which takes no other.
-        issued = make(scope, role=Role.ADMIN, name="first", kind="bearer")
+        issued = make(scope, role=Role.ADMIN, name="first", kind="bearer", subject="first")
     _show(issued)
 
 
@@ -200,6 +210,13 @@ def _find(scope: Scope, which: str) -> Token:
     if len(found) > 1:
         raise Conflict(f"There are {len(found)} good tokens named {which!r}.", hint="Say the id.")
     return found[0]
+
+
+def _shared(scope: Scope, subject: str | None) -> bool:
+    from serving.gateway.store.repositories import tokens
+
+    rows = tokens.listed(scope) if subject is not None else []
+    return any(row.subject == subject and _state(row, scope.now) == "good" for row in rows)
 
 
 def _state(row: Token, now: dt.datetime) -> str:

@@ -257,7 +257,7 @@ def test_the_whole_loop(shared_data: Path, browser: Browser, tmp_path: Path) -> 
     assert (first["status"], first["promoted"], first["version"]) == ("completed", True, "1")
 
     app_token = place.call("token", "create", "camera-app").strip()
-    reader_token = place.call("token", "create", "eve", "--role", "reviewer", "--subject", "eve").strip()
+    reader_token = place.call("token", "create", "eve", "--role", "reviewer").strip()
     place.environment["RETIDERM_REVIEW_TOKEN"] = reader_token
     with place.serving(), place.client(app_token) as app, place.client(reader_token) as reader:
         labels = ("--labels", place.gateway)

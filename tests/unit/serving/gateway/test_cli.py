@@ -71,6 +71,28 @@ def test_tenants(database: str) -> None:
     assert " a " in ask(database, "list", "--tenant", by_id)[0]
 
 
+def subject_of(database: str, text: str) -> str:
+    store = open_store(database)
+    try:
+        return Gate(store).open(text).subject
+    finally:
+        store.close()
+
+
+def test_a_person_is_called_by_name_and_an_app_by_a_number(database: str) -> None:
+    eve, said = ask(database, "create", "Dr. Eve", "--role", "reviewer")
+    assert subject_of(database, eve) == "Dr. Eve"
+    assert "one reader" not in said
+    again, said = ask(database, "create", "Dr. Eve", "--role", "reviewer")
+    assert subject_of(database, again) == "Dr. Eve"
+    assert "Dr. Eve has another token: both are one reader" in said
+    other, said = ask(database, "create", "Dr. Eve", "--role", "admin", "--subject", "eve@example.org")
+    assert subject_of(database, other) == "eve@example.org"
+    assert "one reader" not in said
+    apps = [subject_of(database, ask(database, "create", "camera")[0]) for _ in range(2)]
+    assert len({*apps, "camera"}) == 3
+
+
 def test_wrong_words(database: str) -> None:
     ask(database, "create", "twice")
     ask(database, "create", "twice")

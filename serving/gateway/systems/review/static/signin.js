@@ -34,7 +34,7 @@ export function signIn(main, why = "") {
         problem,
         button,
         make("p", { class: "note", id: "token-from" }, "An administrator makes one: ",
-          make("code", {}, "retiderm token create NAME --role reviewer --subject READER")),
+          make("code", {}, "retiderm token create READER --role reviewer")),
       ),
     );
     document.title = "Sign in · retiderm review";
