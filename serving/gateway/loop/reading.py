@@ -140,6 +140,14 @@ def state_of(standing: Sequence[Label], readers_needed: int, skipped: bool = Fal
     return "done" if all(other == first for other in others) else "adjudicate"
 
 
+def is_half_read(standing: Sequence[Label], readers_needed: int) -> bool:
+    """Whether somebody has read it, fewer than it needs have, and nobody decided; skipped or not.
+
+    What is said of it is for nobody else yet: the second reader is not to know, and nothing learns from it.
+    """
+    return bool(standing) and state_of(standing, readers_needed) == "waiting"
+
+
 def verdict_of(standing: Sequence[Label]) -> list[Label]:
     """The labels that count: an adjudicator's where there is one, else the first reader's."""
     decided = [row for row in standing if row.source == ADJUDICATION]

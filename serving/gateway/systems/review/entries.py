@@ -18,7 +18,16 @@ from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.answers import heads_of
-from serving.gateway.loop.reading import Said, by_reader, classes_of, labels_of, record, skip, undo
+from serving.gateway.loop.reading import (
+    Said,
+    by_reader,
+    classes_of,
+    is_half_read,
+    labels_of,
+    record,
+    skip,
+    undo,
+)
 from serving.gateway.routing import Who, allow, claim_of
 from serving.gateway.store.repositories import cases, features, images, patients, predictions, queue, scans
 from serving.gateway.store.repositories.queue import Place
@@ -240,7 +249,7 @@ def _entry(scope: Scope, row: QueueEntry, who: Identity) -> Entry:
     standing = labels_of(scope, row)
     readers = by_reader(standing)
     # A second reader is not to know what the first one saw.
-    blind = row.state == "waiting" and row.readers_needed > 1
+    blind = is_half_read(standing, row.readers_needed)
     seen = [one for one in standing if not blind or one.reader == who.subject]
     looks = features.of(scope, [said.id]).get(said.id)
     return Entry(

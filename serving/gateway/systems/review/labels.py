@@ -26,7 +26,7 @@ from serving.gateway.downloads import Download, built
 from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.answers import heads_of
-from serving.gateway.loop.reading import Said, classes_of, record
+from serving.gateway.loop.reading import Said, classes_of, is_half_read, labels_of, record
 from serving.gateway.routing import Who, allow
 from serving.gateway.store import unscoped
 from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
@@ -154,8 +154,16 @@ def _fill(
     }
     written: set[str] = set()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, tempfile.TemporaryFile() as lines:
-        for page in _pages(gateway, who, task):
-            for line in page:
+        # Labels, and what was erased, are of one moment. Images come after: no image store in a transaction.
+        with tempfile.TemporaryFile() as gathered:
+            with gateway.store.read(who.tenant, who.actor) as scope:
+                for page in _pages(scope, task):
+                    texts = (json.dumps(line, ensure_ascii=False) for line in page)
+                    gathered.writelines(text.encode() + b"\n" for text in texts)
+                excluded = erasures.excluded(scope)
+            gathered.seek(0)
+            for written_line in gathered:
+                line = json.loads(written_line)
                 name, sha256 = line["file"], line["sha256"]
                 if with_images and name not in written:
                     try:
@@ -167,9 +175,7 @@ def _fill(
                     written.add(name)
                     counts["images"] += 1
                 counts["labels"] += 1
-                lines.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        with gateway.store.read(who.tenant, who.actor) as scope:
-            excluded = erasures.excluded(scope)
+                lines.write(written_line)
         lines.seek(0)
         with archive.open(zipfile.ZipInfo("labels.jsonl", _EPOCH), "w", force_zip64=True) as entry:
             while piece := lines.read(_PIECE):
@@ -178,27 +184,26 @@ def _fill(
         archive.writestr(zipfile.ZipInfo("export.json", _EPOCH), json.dumps(told))
 
 
-def _pages(gateway: Gateway, who: Identity, task: str) -> Iterator[list[dict[str, Any]]]:
-    with gateway.store.read(who.tenant, who.actor) as scope:
-        half = _half_read(scope, task)
+def _pages(scope: Scope, task: str) -> Iterator[list[dict[str, Any]]]:
+    half = _half_read(scope, task)
     after = 0
-    while True:
-        with gateway.store.read(who.tenant, who.actor) as scope:
-            rows = labels.listed(scope, task=task, after=after, limit=_PAGE)
-            lines = _lines(scope, [row for row in rows if row.image_id not in half])
-        if not rows:
-            return
+    while rows := labels.listed(scope, task=task, after=after, limit=_PAGE):
         after = rows[-1].number
-        yield lines
+        yield _lines(scope, [row for row in rows if row.image_id not in half])
 
 
 def _half_read(scope: Scope, task: str) -> set[str]:
-    """Images that wait for a second reader: what one alone says of them is nothing to learn from yet."""
+    """Images that want a further reader: what one alone says of them is nothing to learn from yet."""
     found: set[str] = set()
     after = 0
-    while rows := queue.listed(scope, task=task, after=after, limit=_PAGE):
-        found |= {row.image_id for row in rows if row.readers_needed > 1}
+    # In any state: a reader's label that was taken back over REST leaves one half-read as ``done``.
+    while rows := queue.listed(scope, task=task, state=None, after=after, limit=_PAGE):
         after = rows[-1].number
+        found |= {
+            row.image_id
+            for row in rows
+            if row.readers_needed > 1 and is_half_read(labels_of(scope, row), row.readers_needed)
+        }
     return found
 
 
