@@ -70,6 +70,27 @@ def test_a_version_is_approved_promoted_and_rolled_back(registered: World, meet:
     assert _registry(registered, "verify") == {"ok": True, "findings": []}
 
 
+def test_two_readers_press_the_same_roll_back(registered: World, meet: Meet) -> None:
+    clinic = registered.clinic()
+    visits = [meet(clinic.reader(), url=registered.live.url) for _ in range(2)]
+    for visit in visits:
+        visit.show("#/models/skin_lesion")
+        visit.page.get_by_role("button", name="Roll back to version 3").wait_for(timeout=90_000)
+    said = []
+    for visit in visits:
+        page = visit.page
+        page.get_by_role("button", name="Roll back to version 3").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Why?").fill("version 3 was better")
+        dialog.get_by_role("button", name="Roll back to version 3").click()
+        expect(dialog).to_have_count(0, timeout=90_000)
+        said.append(page.locator("#say").inner_text())
+        page.get_by_role("button", name="Roll back to version 2").wait_for(timeout=90_000)
+    assert said == ["Done. The ledger has it.", "Version 3 serves already: nothing was changed."]
+    # As it was, for the next test.
+    _registry(registered, "rollback", "skin_lesion", "--to", "2", "--why", "as before")
+
+
 def test_what_the_registry_refuses_is_told(registered: World, meet: Meet) -> None:
     visit = meet(registered.clinic().reader(), url=registered.live.url)
     page = visit.page

@@ -88,8 +88,15 @@ def promote(
     (``"aliases"``, then ``"aliases logged"``).
 
     Raises:
-        RegistryError: the gate didn't accept it, or a step failed: then all was undone.
+        RegistryError: the gate didn't accept it, ``comparison`` names another version as ``challenger``, or a
+            step failed: then all was undone.
     """
+    seen = (comparison or {}).get("challenger", version.version)
+    if seen is not None and str(seen) != version.version:
+        raise RegistryError(
+            f"The comparison is of version {seen}, not of version {version.version}: nothing was promoted.",
+            hint="Promote the version that was compared, or leave the comparison out.",
+        )
     ledger = ledger or Ledger()
     with task_lock(ledger, version.task, lock_timeout):
         ledger.require_sound(kept_heads(registry, ledger, version.task))

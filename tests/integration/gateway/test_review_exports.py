@@ -87,3 +87,38 @@ def test_another_tenant_does_not_decide_what_serves(gateway: Gateway, client: Te
     for verb in ("approve", "promote", "rollback"):
         answer = client.post(f"/review/api/models/dr_grading/{verb}", json=said, headers=theirs)
         assert answer.status_code == 403
+
+
+def test_another_tenant_does_not_read_who_decided_and_why(
+    gateway: Gateway, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {
+        "list": [
+            {"version": "3", "aliases": [], "gate": {"decision": "refuse", "approved_by": "Dr. Ada"},
+             "tags": {"approved_by": "Dr. Ada", "gate.reasons": "worse by 0.1"}},
+        ],
+        "history": [
+            {"seq": 1, "event": "gate", "who": "root", "why": "worse by 0.1", "data": {"line": "a"}},
+            {"seq": 2, "event": "intent", "who": "Dr. Ada", "why": "her own patients",
+             "data": {"action": "promote", "comparison": {"images": 7}}},
+        ],
+    }  # fmt: skip
+
+    async def read(*words: str) -> object:
+        return told[words[0]]
+
+    async def described(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(gateway.registry, "read", read)
+    monkeypatch.setattr(gateway.models, "describe", described)
+    ours = client.get("/review/api/models/dr_grading").json()["registry"]
+    assert ours == {"versions": told["list"], "ledger": told["history"]}
+    headers = {"x-api-key": token_of(gateway, unscoped.create_tenant(gateway.store, "theirs").id)}
+    theirs = client.get("/review/api/models/dr_grading", headers=headers).json()["registry"]
+    assert not any(word in str(theirs) for word in ("Ada", "root", "patients", "images"))
+    (version,) = theirs["versions"]
+    assert version["gate"] == {"decision": "refuse", "approved_by": "this gateway's tenant"}
+    gate, intent = theirs["ledger"]
+    assert (gate["why"], gate["data"]) == ("worse by 0.1", {"line": "a"})
+    assert (intent["event"], intent["data"]) == ("intent", {"action": "promote"})

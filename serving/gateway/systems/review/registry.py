@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
-from data.errors import NotAllowed, ServingError
+from data.errors import Conflict, NotAllowed, ServingError
 from serving.gateway.access import Role
 from serving.gateway.access.gate import Identity
+from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.comparison import compare_answers
 from serving.gateway.routing import Who, allow
 from serving.gateway.systems.v1.common import In, refusals
 
+#: Of a ledger's entry, what the page shows to everybody.
+_SHOWN = ("action", "step", "rules", "champion", "line", "decision")
 TaskName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_DECIDED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It is being carried out still: the ledger will say how it ended."},
+    **refusals(403, 409, 503),
+}
 Version = Annotated[str, Field(pattern=r"^[0-9]{1,9}$|^challenger$")]
 
 
@@ -81,6 +90,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             versions = await gateway.registry.read("list", task)
             history = await gateway.registry.read("history", task, "--all")
             registry = {"versions": versions, "ledger": history[-50:]}
+            if who.tenant != gateway.tenant:
+                registry = without_people(registry)
         except ServingError as error:
             away = error.message
         return TaskModels(
@@ -90,35 +101,69 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             registry_away=away,
         )
 
-    @router.post("/review/api/models/{task}/approve", responses=refusals(403, 409, 503))
+    @router.post("/review/api/models/{task}/approve", responses=_DECIDED)
     @allow(Role.REVIEWER)
-    async def approve(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
+    async def approve(
+        request: Request, response: Response, who: Who, task: TaskName, given: Decision
+    ) -> dict[str, Any]:
         """Approve a version, where its task asks for a person's approval before it may be promoted."""
-        return await _decide(gateway, who, "approve", task, given.version or "challenger", why=given.why)
+        _decides(gateway, who)
+        version = await _numbered(gateway, task, given.version or "challenger")
+        return await _decide(gateway, who, request, response, "approve", task, version, why=given.why)
 
-    @router.post("/review/api/models/{task}/promote", responses=refusals(403, 409, 503))
+    @router.post("/review/api/models/{task}/promote", responses=_DECIDED)
     @allow(Role.REVIEWER)
-    async def promote(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
+    async def promote(
+        request: Request, response: Response, who: Who, task: TaskName, given: Decision
+    ) -> dict[str, Any]:
         """Let a version serve that the gate accepted. It takes effect without a lost request.
 
         How it answered beside the champion goes into the ledger with it.
         """
-        version = given.version or "challenger"
+        _decides(gateway, who)
+        version = await _numbered(gateway, task, given.version or "challenger")
         compared = await gateway.run(compare_answers, gateway.store, who.tenant, task)
-        with tempfile.NamedTemporaryFile("w", prefix="retiderm-", suffix=".json") as file:
-            seen: tuple[str, ...] = ()
-            if compared.images and version in ("challenger", compared.challenger):
-                json.dump(compared.to_dict(), file)
-                file.flush()
-                seen = ("--comparison", file.name)
-            return await _decide(gateway, who, "promote", task, version, *seen, why=given.why)
+        files = (
+            {"--comparison": compared.to_dict()} if compared.images and version == compared.challenger else {}
+        )
+        return await _decide(
+            gateway, who, request, response, "promote", task, version, why=given.why, files=files
+        )
 
-    @router.post("/review/api/models/{task}/rollback", responses=refusals(403, 409, 503))
+    @router.post("/review/api/models/{task}/rollback", responses=_DECIDED)
     @allow(Role.REVIEWER)
-    async def rollback(who: Who, task: TaskName, given: Decision) -> dict[str, Any]:
-        """Go back to what served before."""
+    async def rollback(
+        request: Request, response: Response, who: Who, task: TaskName, given: Decision
+    ) -> dict[str, Any]:
+        """Go back to a version, or to what served before. What serves already changes nothing."""
         to = ("--to", given.version) if given.version is not None else ()
-        return await _decide(gateway, who, "rollback", task, *to, why=given.why)
+        return await _decide(gateway, who, request, response, "rollback", task, *to, why=given.why)
+
+
+def without_people(registry: Mapping[str, Any]) -> dict[str, Any]:
+    """The registry as other tenants see it: what happened when, without who decided, why, and on what."""
+    versions = [
+        {
+            **one,
+            "gate": {
+                **one["gate"],
+                "approved_by": "this gateway's tenant" if one["gate"]["approved_by"] else None,
+            },
+            "tags": {key: value for key, value in one["tags"].items() if key == "gate.reasons"},
+        }
+        for one in registry["versions"]
+    ]
+    # A gate's reasons are its measurements.
+    ledger = [
+        {
+            **one,
+            "who": "",
+            "why": one["why"] if one["event"] == "gate" else "",
+            "data": {key: value for key, value in one["data"].items() if key in _SHOWN},
+        }
+        for one in registry["ledger"]
+    ]
+    return {"versions": versions, "ledger": ledger}
 
 
 async def _served(gateway: Gateway, task: str) -> Served:
@@ -127,9 +172,22 @@ async def _served(gateway: Gateway, task: str) -> Served:
     return Served(task=task, champion=champion, challenger=challenger)
 
 
-async def _decide(
-    gateway: Gateway, who: Identity, verb: str, task: str, *words: str, why: str
-) -> dict[str, Any]:
+async def _numbered(gateway: Gateway, task: str, version: str) -> str:
+    """A version's number: what an alias names may be another version by the time that the command runs.
+
+    Raises:
+        Conflict: no version has the alias.
+    """
+    if version.isdigit():
+        return version
+    gateway.registry.forget()
+    for one in await gateway.registry.read("list", task):
+        if version in one["aliases"]:
+            return str(one["version"])
+    raise Conflict(f"No version of {task} is {version}.", hint="Name a version.")
+
+
+def _decides(gateway: Gateway, who: Identity) -> None:
     """Models are all tenants' alike: those of the gateway's own decide for them.
 
     Raises:
@@ -137,5 +195,23 @@ async def _decide(
     """
     if who.tenant != gateway.tenant:
         raise NotAllowed("What serves is decided by readers of this gateway's own tenant.")
-    found = await gateway.registry.change(verb, task, *words, "--why", why, "--who", who.subject)
-    return found if isinstance(found, dict) else {"result": found}
+
+
+async def _decide(
+    gateway: Gateway,
+    who: Identity,
+    request: Request,
+    response: Response,
+    *words: str,
+    why: str,
+    files: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Have the registry carry it out; 202 where that takes longer than an answer may."""
+    _decides(gateway, who)
+    take_time(request.scope)
+    found = await gateway.registry.change(*words, "--why", why, "--who", who.subject, files=files)
+    if not isinstance(found, dict):
+        return {"result": found}
+    if found.get("under_way"):
+        response.status_code = 202
+    return found

@@ -106,6 +106,32 @@ def test_promote_twice_and_roll_back(registry: Registry, make: Any, home: Home) 
     assert rows[0].until == rows[1].since
 
 
+def test_of_two_who_roll_back_to_one_version_the_second_changes_nothing(
+    registry: Registry, make: Any, home: Home
+) -> None:
+    promote(registry, make(accepted=True))
+    promote(registry, make(accepted=True))
+    assert rollback(registry, TASK, to="1", who="anna").changed is True
+    entries = len(Ledger().entries())
+    again = rollback(registry, TASK, to="1", who="bob")
+    assert (again.changed, again.version, serving(home)) == (False, "1", "1")
+    assert len(Ledger().entries()) == entries
+
+
+def test_a_comparison_of_another_version_is_refused(registry: Registry, make: Any, home: Home) -> None:
+    promote(registry, make(accepted=True))
+    make(accepted=True)
+    third = make(accepted=True)
+    entries = len(Ledger().entries())
+    with pytest.raises(RegistryError, match="of version 2, not of version 3"):
+        promote(registry, third, comparison={"champion": "1", "challenger": "2", "images": 300})
+    assert (serving(home), len(Ledger().entries())) == ("1", entries)
+    seen = {"champion": "1", "challenger": "3", "images": 300}
+    assert promote(registry, third, comparison=seen).changed
+    (intent,) = (one for one in Ledger().entries() if one.event == "intent" and one.version == "3")
+    assert intent.data["comparison"] == seen
+
+
 def test_what_serves_already_changes_nothing(registry: Registry, make: Any) -> None:
     version = make(accepted=True)
     promote(registry, version)

@@ -46,7 +46,7 @@ function versionsCard(task, versions, compared, app) {
   const decide = (verb, version, label, danger) => make("button", { type: "button", class: danger ? "danger" : "", onclick: () => confirm(task, verb, version, label, compared, app) }, label);
   const previous = versions.find((one) => has(one, "previous"));
   const choices = (one) => {
-    if (has(one, "champion")) return previous ? decide("rollback", null, `Roll back to version ${previous.version}`, true) : make("span", { class: "soft" }, "serves");
+    if (has(one, "champion")) return previous ? decide("rollback", previous.version, `Roll back to version ${previous.version}`, true) : make("span", { class: "soft" }, "serves");
     const { decision, pending_approval: pending, approved_by: by } = one.gate ?? {};
     if (pending) return decide("approve", one.version, `Approve version ${one.version}`);
     if (decision === "accept" || by) return decide("promote", one.version, `Promote version ${one.version}`);
@@ -91,9 +91,9 @@ function confirm(task, verb, version, label, compared, app) {
     problem.textContent = "";
     go.textContent = "Working …";
     try {
-      await post(`/review/api/models/${task}/${verb}`, { version, why: why.value });
+      const done = await post(`/review/api/models/${task}/${verb}`, { version, why: why.value });
       shown.close();
-      say("Done. The ledger has it.");
+      say(done.under_way ? done.message : done.changed === false ? `Version ${done.version} serves already: nothing was changed.` : "Done. The ledger has it.");
       app.refresh();
     } catch (error) {
       app.told(error, () => (problem.textContent = error.words));
