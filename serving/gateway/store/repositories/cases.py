@@ -115,6 +115,21 @@ def by_ids(scope: Scope, case_ids: Sequence[str]) -> dict[str, Case]:
     return {row.id: row for row in scope.session.scalars(query)}
 
 
+def of_images(scope: Scope, shown: Sequence[Image]) -> dict[str, Case]:
+    """The cases that images belong to, by the images' ids: under whose key they were sent, or that name them.
+
+    Images without a case are left out. At most a thousand at once.
+    """
+    shown = shown[:MOST]
+    keys = {image.case_key for image in shown if image.case_key is not None}
+    asked = or_(Case.key.in_(sorted(keys)), Case.image_id.in_([image.id for image in shown]))
+    rows = list(scope.session.scalars(own(scope, Case).where(asked).order_by(Case.number, Case.id)))
+    by_key = {row.key: row for row in rows}
+    naming = {row.image_id: row for row in rows}
+    found = {image.id: by_key.get(image.case_key or "") or naming.get(image.id) for image in shown}
+    return {key: row for key, row in found.items() if row is not None}
+
+
 def listed(
     scope: Scope,
     *,

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from data.errors import Conflict, IntegrityError, NotFound, Overloaded, RequestError, RetidermError
+from data.files import sha256_bytes
 from serving.core import label_studio
 from serving.core.label_studio import Choice, Question
 from serving.gateway.access import Role
@@ -31,7 +32,7 @@ from serving.gateway.routing import Who, allow
 from serving.gateway.store import unscoped
 from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
 from serving.gateway.store.scope import Scope
-from serving.gateway.store.tables import Label, Prediction, QueueEntry
+from serving.gateway.store.tables import Case, Image, Label, Prediction, QueueEntry
 from serving.gateway.store.types import about
 from serving.gateway.systems.v1.common import Task, refusals
 
@@ -210,14 +211,17 @@ def _half_read(scope: Scope, task: str) -> set[str]:
 def _lines(scope: Scope, rows: Sequence[Label]) -> list[dict[str, Any]]:
     told = predictions.by_ids(scope, [row.prediction_id for row in rows if row.prediction_id is not None])
     shown = images.by_id(scope, {row.image_id for row in rows})
-    keys = cases.by_ids(scope, [row.case_id for row in rows if row.case_id is not None])
+    named = cases.by_ids(scope, [row.case_id for row in rows if row.case_id is not None])
+    theirs = cases.of_images(scope, list(shown.values()))
     lines = []
     for row in rows:
         image = shown[row.image_id]
+        case = named.get(row.case_id or "") or theirs.get(image.id)
+        key = case.key if case is not None else image.case_key
         kind = image.media_type.partition("/")[2]
         lines.append(
             {
-                "case_id": keys[row.case_id].key if row.case_id in keys else None,
+                "case_id": key,
                 "image_id": image.id,
                 "sha256": image.sha256,
                 "file": f"images/{image.sha256}.{_SUFFIX.get(kind, kind)}",
@@ -228,13 +232,29 @@ def _lines(scope: Scope, rows: Sequence[Label]) -> list[dict[str, Any]]:
                 "reader": row.reader,
                 "at": row.created_at.isoformat(),
                 "adjudicated": row.source == "adjudication",
-                "group": image.patient_id,
+                "group": _group(image, case, key),
                 "source": row.source,
                 "comment": row.comment,
                 "prediction": _said(told.get(row.prediction_id or ""), row.head),
             }
         )
     return lines
+
+
+def _group(image: Image, case: Case | None, key: str | None) -> str | None:
+    """What must not be spread over a dataset's splits: a patient's photographs, a case's, an owner's.
+
+    S0's user is no group of their own, since whoever has one has a case: one user may photograph many people.
+    """
+    patient = image.patient_id or (case.patient_id if case is not None else None)
+    if patient is not None:
+        return patient
+    if key is not None:
+        return f"case:{key}"
+    if image.system == "s3":
+        # Whose scan it is, without the name: datasets go further than the gateway does.
+        return f"owner:{sha256_bytes(f'{image.tenant_id} {image.owner}'.encode())[:32]}"
+    return None
 
 
 def _said(row: Prediction | None, head: str) -> dict[str, Any] | None:

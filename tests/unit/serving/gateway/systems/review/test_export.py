@@ -15,7 +15,7 @@ from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.reading import Said, record, skip, undo
 from serving.gateway.store import Store
-from serving.gateway.store.repositories import labels, predictions, queue
+from serving.gateway.store.repositories import cases, labels, patients, predictions, queue
 from serving.gateway.systems.review import entries
 from serving.gateway.systems.review import labels as module
 from tests.gateway_rows import ORIGIN, image_of
@@ -127,3 +127,32 @@ def test_an_export_is_of_one_moment(clinic: Clinic, monkeypatch: pytest.MonkeyPa
     assert sorted((line["reader"], line["value"]) for line in later) == [
         ("bob", "severe"), ("eve", "mild"), ("eve", "mild"), ("eve", "severe"),
     ]  # fmt: skip
+
+
+def test_a_photograph_without_a_patient_belongs_to_its_case_or_its_owner(clinic: Clinic) -> None:
+    with clinic.store.write(clinic.tenant, "test") as scope:
+        patient = patients.add(scope, name="Ada").id
+    sent: list[dict[str, Any]] = [
+        {"case_key": "c-1", "system": "s0", "owner": "app"},
+        {"case_key": "c-1", "system": "s0", "owner": "app"},
+        {"case_key": "c-2", "system": "s0", "owner": "app", "patient_id": patient},
+        {"system": "s3", "owner": "ada"},
+        {"system": "s3", "owner": "ada"},
+        {"system": "s3", "owner": "bea"},
+        {"system": "s1", "owner": "folder"},
+        {"system": "s0", "owner": "app"},
+    ]
+    for number, image in enumerate(sent):
+        entry = clinic.queue(bytes([number]), **image)
+        clinic.say(entry, "eve", MILD)
+    with clinic.store.write(clinic.tenant, "test") as scope:
+        # The last one's case is logged later, by the image's id.
+        last = queue.get(scope, entry).image_id
+        cases.log(scope, "c-3", {"image_id": last, "user_id": "u-1"}, by="app")
+    lines = clinic.export()[1]
+    groups = [line["group"] for line in lines]
+    assert [line["case_id"] for line in lines] == ["c-1", "c-1", "c-2", None, None, None, None, "c-3"]
+    assert groups[:3] == ["case:c-1", "case:c-1", patient]
+    assert groups[3] == groups[4] != groups[5]
+    assert "ada" not in str(groups)
+    assert groups[6:] == [None, "case:c-3"]
