@@ -110,6 +110,14 @@ def _show(endpoints: Endpoints) -> None:
     if endpoints.gateway is not None:
         console.print(f"gateway  {endpoints.gateway}")
         console.print(f"docs     {endpoints.gateway}/docs")
+        if _reviews():
+            console.print(f"review   {endpoints.gateway}/review/")
+
+
+def _reviews() -> bool:
+    """Whether the gateway has the readers' page, as its own settings read it."""
+    named = [name.strip() for name in os.environ.get("GATEWAY_SYSTEMS", "").split(",")]
+    return not any(named) or "review" in named
 
 
 def _show_token(token: str | None) -> None:

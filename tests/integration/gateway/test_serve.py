@@ -120,6 +120,7 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
         assert served.process.returncode == 0
         assert f"gateway  {where['gateway']}\n" in out
         assert f"docs     {where['gateway']}/docs\n" in out
+        assert "/review/" not in out  # which is not among the systems asked for
         (token,) = re.findall(r"^token    (rtb_\S+)$", out, re.MULTILINE)
         assert not any(child.is_running() for child in children.values())
         assert all(is_free(port) for port in served.ports)

@@ -103,8 +103,7 @@ class Local:
     def _note(self, opening: asyncio.Task[Service]) -> None:
         self._failed = time.monotonic()
         if (error := _error(opening)) is not None:
-            hint = getattr(error, "hint", None)
-            _LOG.warning("S4 is not ready: %s %s", error, hint or "")
+            _LOG.warning("S4 is not ready: %s", error)
 
 
 def _open(debug: bool) -> Service:
