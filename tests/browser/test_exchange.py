@@ -127,6 +127,37 @@ def test_a_batch_alone_and_one_of_which_nothing_waits(clinic: Clinic, meet: Meet
     expect(alert).to_contain_text("waits")
 
 
+@pytest.mark.parametrize("status", [503, 507])
+def test_an_export_that_can_not_be_made_is_said_on_the_page(clinic: Clinic, meet: Meet, status: int) -> None:
+    visit = meet(clinic.reader())
+    page = visit.page
+    words = {"code": "x", "message": "The export can't be made now.", "hint": "TMPDIR needs room."}
+    page.route(
+        "**/review/api/labels/export*", lambda route: route.fulfill(status=status, json={"error": words})
+    )
+    page.get_by_role("button", name="Export or import").click()
+    page.get_by_role("button", name="Labels (zip)").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("alert")).to_have_text("The export can't be made now. TMPDIR needs room.")
+    expect(dialog.get_by_role("status")).to_have_count(0)
+    # It can be asked for again, as soon as there is room.
+    page.unroute("**/review/api/labels/export*")
+    name, _ = downloaded(visit, "Labels (zip)")
+    assert name == "labels-skin_lesion.zip"
+    expect(dialog.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_export_that_is_too_large_for_the_page_is_the_browsers(clinic: Clinic, meet: Meet) -> None:
+    page = meet(clinic.reader()).page
+    take = """async (most) => {
+      const { file } = await import("/review/static/api.js");
+      const found = await file("/review/api/labels/export?task=skin_lesion", most);
+      return found === null ? null : found.size;
+    }"""
+    assert page.evaluate(take, 1) is None
+    assert page.evaluate(take, 2**20) > 1
+
+
 def test_a_session_that_ended_exports_nothing(clinic: Clinic, meet: Meet) -> None:
     visit = meet(clinic.reader())
     visit.page.get_by_role("button", name="Export or import").click()

@@ -20,7 +20,7 @@ export class Refused extends Error {
   }
 }
 
-async function ask(method, path, body) {
+async function ask(method, path, body, signal = AbortSignal.timeout(PATIENCE_MS)) {
   let response;
   try {
     response = await fetch(path, {
@@ -29,7 +29,7 @@ async function ask(method, path, body) {
       headers: { "x-retiderm-page": "1", ...(body === undefined ? {} : { "content-type": "application/json" }) },
       // What is bytes already goes as it is.
       body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal,
     });
   } catch {
     throw new Refused(0, "unreachable", "The gateway can't be reached.", "Nothing that you entered was lost; try again.");
@@ -51,6 +51,21 @@ export const post = (path, body = {}) => call("POST", path, body);
 export async function picture(path) {
   const response = await ask("GET", path);
   return URL.createObjectURL(await response.blob());
+}
+
+// A file, as long as it takes. One of more than so many bytes is left where it is: null.
+export async function file(path, most) {
+  const leave = new AbortController();
+  const response = await ask("GET", path, undefined, leave.signal);
+  if (Number(response.headers.get("content-length")) > most) {
+    leave.abort();
+    return null;
+  }
+  try {
+    return await response.blob();
+  } catch {
+    throw new Refused(0, "broken", "The download broke off.", "Try again.");
+  }
 }
 
 export const query = (values) => {

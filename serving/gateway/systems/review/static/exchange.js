@@ -1,12 +1,14 @@
 // Labels out of here and in: the export that datasets are made of, and Label Studio's files.
 
-import { get, post, query } from "./api.js";
+import { file as fetched, get, post, query } from "./api.js";
 import { dialog, make, plural, words } from "./parts.js";
 
 const EXPORT = "/review/api/labels/export";
 const STUDIO = "/review/api/label-studio";
 // What an import skipped is told in words, and not without end.
 const MOST_SKIPPED = 5;
+// Of a file that the page takes itself, so that it can say why there is none; a larger one is the browser's.
+const MOST_TAKEN = 512 * 2 ** 20;
 
 export function exchangeForm(task, tasks, batch, app, changed) {
   const of = make("select", { id: "exchange-task" }, tasks.map((name) => make("option", { value: name, selected: name === task }, words(name))));
@@ -29,11 +31,22 @@ export function exchangeForm(task, tasks, batch, app, changed) {
     }
   };
 
-  // As large as it may be: the browser writes it to its folder by itself.
   const labels = async () => {
-    await get("/review/api/session");
-    save(`${EXPORT}${query({ task: of.value, images: images.checked ? "yes" : "no" })}`, `labels-${of.value}.zip`);
-    return "The labels come as a download. With many images it takes a while to begin.";
+    const name = `labels-${of.value}.zip`;
+    const path = `${EXPORT}${query({ task: of.value, images: images.checked ? "yes" : "no" })}`;
+    told.textContent = "The labels are being put together. With many images it takes a while.";
+    try {
+      const found = await fetched(path, MOST_TAKEN);
+      if (found === null) {
+        save(path, name);
+        return "The labels are many: they come as a download that takes a while to begin.";
+      }
+      keep(found, name);
+      return `The labels are in ${name}.`;
+    } catch (error) {
+      told.textContent = "";
+      throw error;
+    }
   };
 
   const studio = (part) => async () => {
@@ -41,9 +54,7 @@ export function exchangeForm(task, tasks, batch, app, changed) {
     const [text, type, name] = part === "tasks"
       ? [JSON.stringify(found.tasks), "application/json", `label-studio-${of.value}.json`]
       : [found.config, "application/xml", `label-studio-${of.value}.xml`];
-    const address = URL.createObjectURL(new Blob([text], { type }));
-    save(address, name);
-    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    keep(new Blob([text], { type }), name);
     return part === "tasks" ? `${plural(found.tasks.length, "task is", "tasks are")} in ${name}.` : `The labelling interface is in ${name}.`;
   };
 
@@ -83,6 +94,12 @@ export function exchangeForm(task, tasks, batch, app, changed) {
       told,
       make("div", { class: "row" }, make("button", { type: "button", onclick: () => shown.close() }, "Close"))));
   shown.addEventListener("close", () => imported && changed());
+}
+
+function keep(content, name) {
+  const address = URL.createObjectURL(content);
+  save(address, name);
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
 function save(address, name) {
