@@ -24,6 +24,9 @@ from data.errors import RequestError, UsageError
 #: The controls that every interface has beside the heads'.
 IMAGE, CANNOT_GRADE, COMMENT = "image", "cannot_grade", "comment"
 
+#: Before the names of its people, where nobody gave them others.
+PREFIX = "label_studio:"
+
 #: The keys of a task's ``data`` that are ours.
 CASE, TASK = "case", "task"
 
@@ -111,7 +114,8 @@ def tasks(questions: Iterable[Question], choices: Sequence[Choice], task: str) -
     """Cases as Label Studio's tasks, for its import.
 
     A prediction's ``score`` is the least of the heads' top probabilities, so that sorting by it shows the
-    least certain first. Ids of results depend on the case alone: the same batch is the same file.
+    least certain first. A head of other classes (another version's answer) has no
+    prediction: these choices can't say it. Ids of results depend on the case alone: the same batch is the same file.
     """
     _check(choices)
     made = []
@@ -121,10 +125,10 @@ def tasks(questions: Iterable[Question], choices: Sequence[Choice], task: str) -
         results, scores = [], []
         for choice in choices:
             said = question.probabilities.get(choice.head)
-            if not said:
+            if said is None or set(said) != set(choice.classes):
                 continue
-            top = max(choice.classes, key=lambda name: said.get(name, 0.0))
-            scores.append(float(said.get(top, 0.0)))
+            top = max(choice.classes, key=said.__getitem__)
+            scores.append(float(said[top]))
             results.append(
                 {
                     "id": hashlib.sha256(f"{question.case}\0{choice.head}".encode()).hexdigest()[:10],
@@ -309,7 +313,7 @@ def _reader(completed_by: Any, readers: Mapping[str, str]) -> str:
     told = [str(name) for name in names if name not in (None, "")]
     if not told:
         raise ValueError("an annotation doesn't say who made it (completed_by)")
-    return next((readers[name] for name in told if name in readers), f"label_studio:{told[0]}")
+    return next((readers[name] for name in told if name in readers), f"{PREFIX}{told[0]}")
 
 
 def _time(text: Any) -> str:

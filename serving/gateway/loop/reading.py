@@ -6,17 +6,20 @@ undo leads back to where it was.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import Conflict, RequestError
+from serving.core.label_studio import PREFIX
 from serving.gateway.loop import answers
-from serving.gateway.store.repositories import labels, predictions, queue
+from serving.gateway.store.repositories import images, labels, predictions, queue
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Label, Prediction, QueueEntry
 
-REVIEW, ADJUDICATION = "review", "adjudication"
+#: Where a label comes from: a reader here, one who decides between readers here, or a Label Studio project.
+REVIEW, ADJUDICATION, STUDIO = "review", "adjudication", "label_studio"
 #: However often a user rejects: two and one more, as where two disagree and a third decides.
 _MOST_READERS = 3
 _LONGEST = 2000
@@ -40,13 +43,77 @@ def record(
         RequestError: a head or class is not the model's, or a head is left out.
         Conflict: somebody else has labelled it, and it needs no further reader.
     """
-    entry = queue.get(scope, entry_id, lock=True)
+    entry = _locked(scope, entry_id)
     prediction = predictions.get(scope, entry.prediction_id)
     _check(said, classes_of(prediction), comment)
+    source = _admit(entry, labels_of(scope, entry), reader)
+    return _keep(scope, entry, reader, said, comment, source)
+
+
+def bring_in(
+    scope: Scope,
+    entry_id: str,
+    *,
+    reader: str,
+    said: Mapping[str, Said],
+    at: dt.datetime,
+    comment: str | None = None,
+) -> str | None:
+    """Keep what somebody said of an entry in Label Studio at a moment, as of then.
+
+    It never takes the place of what the same person said here, or there later, and never decides between
+    readers: whoever said it had not seen that they disagree.
+
+    Returns:
+        Why it was left aside, None where it was kept.
+
+    Raises:
+        NotFound, RequestError: as for :func:`record`.
+        Conflict: others have labelled it, and it needs no further reader, or one who decides.
+    """
+    entry = _locked(scope, entry_id)
+    _check(said, classes_of(predictions.get(scope, entry.prediction_id)), comment)
     standing = labels_of(scope, entry)
-    source = _admit(entry, standing, reader)
-    for row in standing:
-        if row.reader == reader:
+    own = [row for row in standing if same_reader(row.reader, reader)]
+    if any(row.source != STUDIO for row in own):
+        return f"{own[0].reader} has labelled it here"
+    if any(row.created_at > at for row in own):
+        return f"a newer label of {reader} stands"
+    if not own and _admit(entry, standing, reader) == ADJUDICATION:
+        raise Conflict(
+            f"{' and '.join(by_reader(standing))} disagree, and who decides has to know that.",
+            hint="Decide on the review page.",
+        )
+    _keep(scope, entry, reader, said, comment, STUDIO, at)
+    return None
+
+
+def same_reader(one: str, other: str) -> bool:
+    """Whether two names are one person's: Label Studio's people have its name before theirs."""
+    first, second = (name.removeprefix(PREFIX).casefold() for name in (one, other))
+    return first == second
+
+
+def _locked(scope: Scope, entry_id: str) -> QueueEntry:
+    """An entry, locked: its image before it, as an erasure does, or the two would wait for each other."""
+    entry = queue.get(scope, entry_id)
+    images.get(scope, entry.image_id, lock=True)
+    # What was read before the lock may have changed since.
+    scope.session.expire(entry)
+    return queue.get(scope, entry_id, lock=True)
+
+
+def _keep(
+    scope: Scope,
+    entry: QueueEntry,
+    reader: str,
+    said: Mapping[str, Said],
+    comment: str | None,
+    source: str,
+    at: dt.datetime | None = None,
+) -> QueueEntry:
+    for row in labels_of(scope, entry):
+        if same_reader(row.reader, reader):
             labels.withdraw(scope, row.id)
     for head, one in said.items():
         labels.add(
@@ -61,6 +128,7 @@ def record(
             case_id=entry.case_id,
             prediction_id=entry.prediction_id,
             source=source,
+            at=at,
         )
     return _settle(scope, entry)
 
@@ -72,7 +140,7 @@ def undo(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
         NotFound: the entry is gone.
         Conflict: there is nothing of this reader's to take back.
     """
-    entry = queue.get(scope, entry_id, lock=True)
+    entry = _locked(scope, entry_id)
     own = [row for row in labels_of(scope, entry) if row.reader == reader]
     if not own and entry.state != "skipped":
         raise Conflict("There is nothing of yours to take back here.")
@@ -89,7 +157,7 @@ def skip(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
     Raises:
         NotFound: the entry is gone.
     """
-    entry = queue.get(scope, entry_id, lock=True)
+    entry = _locked(scope, entry_id)
     if entry.state == "waiting":
         scope.audit("queue.skip", f"image:{entry.image_id}", entry=entry.id, reader=reader)
         return queue.move(scope, entry.id, "skipped")
@@ -158,13 +226,12 @@ def verdict_of(standing: Sequence[Label]) -> list[Label]:
 
 def _admit(entry: QueueEntry, standing: Sequence[Label], reader: str) -> str:
     """As what a reader's labels count. ``Conflict`` where the entry needs no one else."""
-    readers = by_reader(standing)
-    if any(row.source == ADJUDICATION and row.reader != reader for row in standing):
+    own = [row for row in standing if same_reader(row.reader, reader)]
+    if any(row.source == ADJUDICATION and row not in own for row in standing):
         raise _taken(standing)
-    if reader in readers:
-        own = next(row for row in standing if row.reader == reader)
-        return own.source
-    if len(readers) < entry.readers_needed:
+    if own:
+        return ADJUDICATION if own[0].source == ADJUDICATION else REVIEW
+    if len(by_reader(standing)) < entry.readers_needed:
         return REVIEW
     if state_of(standing, entry.readers_needed) == "adjudicate":
         return ADJUDICATION

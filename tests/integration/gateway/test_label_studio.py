@@ -110,6 +110,57 @@ def test_an_image_that_somebody_else_labelled_meanwhile_is_named(
         assert standing(gateway) == ["eve", "eve", "label_studio:bob"]
 
 
+def test_what_was_said_there_keeps_its_date_and_says_where_it_is_from(
+    gateway: Gateway, client: TestClient
+) -> None:
+    entries = wait(gateway, 2)
+    exported = annotated(client, who="eve", grade="mild")
+    for task in exported:
+        task["annotations"][0]["updated_at"] = "2020-01-01T12:00:00Z"
+    said = {"heads": {"grade": {"value": "severe"}}}
+    assert client.post(f"/review/api/entries/{entries[1]}/labels", json=said).status_code == 200
+    for _ in range(2):
+        told = client.post(ROUTE, params=TASK, json=exported).json()
+        assert told == {"entries": 1, "skipped": [f"{entries[1]}: eve has labelled it here"]}
+    lines = {line["reader"]: line for line in exported_labels(client)}
+    assert set(lines) == {"eve", "label_studio:eve"}
+    imported = lines["label_studio:eve"]
+    assert (imported["at"], imported["source"]) == ("2020-01-01T12:00:00+00:00", "label_studio")
+    assert lines["eve"]["source"] == "review"
+
+
+def test_an_answer_in_other_classes_is_not_told_in_these(gateway: Gateway, client: TestClient) -> None:
+    older = {"label": "grave", "confidence": 0.7, "probabilities": {"grave": 0.7, "light": 0.3}}
+    (first,) = wait(gateway, 1)
+    kept = keep(gateway.blobs, gateway.tenant, b"another", "image/png")
+    with gateway.store.write(gateway.tenant, "test") as scope:
+        image = image_of(scope, kept)
+        said = predictions.add(
+            scope, ORIGIN, image_id=image.id, verdict="gradable", answer={"heads": {"grade": older}}
+        )
+        second = queue.enter(
+            scope,
+            task="dr_grading",
+            image_id=image.id,
+            prediction_id=said.id,
+            reasons=["audit"],
+            priority=0.5,
+        ).id
+    tasks = client.get(ROUTE, params={**TASK, "images": "page"}).json()["tasks"]
+    told = {task["data"]["case"]: [one["score"] for one in task["predictions"]] for task in tasks}
+    assert told == {first: [0.6], second: []}
+    # Each is held to its own model's classes, whichever of the two comes first.
+    result = {"from_name": "grade", "to_name": "image", "type": "choices"}
+    for entry, value in ((first, "mild"), (second, "grave")):
+        made = {
+            "completed_by": {"email": "bob"}, "created_at": "2026-11-20T12:00:00Z",
+            "result": [{**result, "value": {"choices": [value]}}],
+        }  # fmt: skip
+        exported = [{**task, "annotations": [made]} for task in tasks if task["data"]["case"] == entry]
+        assert client.post(ROUTE, params=TASK, json=exported).json()["entries"] == 1
+    assert len(standing(gateway)) == 2
+
+
 def test_a_head_that_was_left_out_names_its_task(gateway: Gateway, client: TestClient) -> None:
     entries = wait(gateway, 2, {"heads": {"grade": GRADE, "hair": HAIR}})
     exported = annotated(client, grade="mild", hair="wavy")

@@ -84,9 +84,9 @@ def add(
     return row
 
 
-def get(scope: Scope, image_id: str) -> Image:
+def get(scope: Scope, image_id: str, *, lock: bool = False) -> Image:
     """An image's row; ``NotFound`` where there is none."""
-    return one(scope, Image, image_id, "Image")
+    return one(scope, Image, image_id, "Image", lock=lock)
 
 
 def by_id(scope: Scope, image_ids: Iterable[str]) -> dict[str, Image]:

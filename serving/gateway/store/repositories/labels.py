@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
@@ -28,10 +29,12 @@ def add(
     case_id: str | None = None,
     prediction_id: str | None = None,
     source: str = "review",
+    at: dt.datetime | None = None,
 ) -> Label:
     """A reader's label for one head of an image: a class, or why it can't be graded.
 
-    ``case_id`` is our row's id, not the app's key.
+    ``case_id`` is our row's id, not the app's key. ``at`` is when it was said, where that isn't now; the
+    future is now.
 
     Raises:
         NotFound: the image, case or prediction isn't there, for instance since it was deleted meanwhile.
@@ -57,7 +60,7 @@ def add(
         comment=comment,
         reader=reader,
         source=source,
-        created_at=scope.now,
+        created_at=min(at or scope.now, scope.now),
     )
     scope.session.add(row)
     scope.session.flush()

@@ -27,7 +27,7 @@ from serving.gateway.downloads import Download, built
 from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.answers import heads_of
-from serving.gateway.loop.reading import Said, classes_of, is_half_read, labels_of, record
+from serving.gateway.loop.reading import Said, bring_in, classes_of, is_half_read, labels_of
 from serving.gateway.routing import Who, allow
 from serving.gateway.store import unscoped
 from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
@@ -324,25 +324,30 @@ def _import(gateway: Gateway, who: Identity, task: str, body: bytes) -> Imported
                 f"Nothing was imported: none of these tasks names an entry of this queue ({told_of}).",
                 hint="Import where the tasks were exported; a deleted case takes no label.",
             )
-        given = label_studio.answers(exported, _choices(rows, told), {row.id for row in rows}, task=task)
+        given = label_studio.answers(exported, _all_choices(rows, told), {row.id for row in rows}, task=task)
+        skipped = list(given.skipped)
         by_entry: dict[tuple[str, str], dict[str, Said]] = {}
-        comments: dict[tuple[str, str], str | None] = {}
+        more: dict[tuple[str, str], tuple[dt.datetime, str | None]] = {}
         for one in given.answers:
             key = (one.case, one.reader)
             by_entry.setdefault(key, {})[one.head] = Said(one.value, one.cannot_grade)
-            comments[key] = one.comment
+            more[key] = dt.datetime.fromisoformat(one.at), one.comment
         refused: list[RetidermError] = []
         why: list[str] = []
         for (entry_id, reader), said in by_entry.items():
             try:
-                record(scope, entry_id, reader=reader, said=said, comment=comments[entry_id, reader])
+                at, comment = more[entry_id, reader]
+                aside = bring_in(scope, entry_id, reader=reader, said=said, at=at, comment=comment)
+                if aside is not None:
+                    skipped.append(f"{entry_id}: {aside}")
             except (Conflict, RequestError) as error:
                 refused.append(error)
                 why.append(f"{entry_id}, {reader}: {error.message}")
         if refused:
             raise _none_of(refused, why)
-        scope.audit("labels.import", f"task:{task}", entries=len(by_entry), at=_now(scope))
-    return Imported(entries=len(by_entry), skipped=list(given.skipped))
+        taken = len(by_entry) + len(given.skipped) - len(skipped)
+        scope.audit("labels.import", f"task:{task}", entries=taken, at=_now(scope))
+    return Imported(entries=taken, skipped=skipped)
 
 
 def _none_of(refused: Sequence[RetidermError], told: Sequence[str]) -> RetidermError:
@@ -363,8 +368,18 @@ def _found(scope: Scope, key: str) -> QueueEntry | None:
 
 
 def _choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:
+    """The heads and classes of the model that answered; of the most urgent entry's where there were several."""
     classes = classes_of(told[rows[0].prediction_id])
     return [Choice(name, classes[name]) for name in classes]
+
+
+def _all_choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:
+    """Every head and class of the models that answered: an entry's own are looked at when it is kept."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, classes in classes_of(told[row.prediction_id]).items():
+            found.setdefault(name, {}).update(dict.fromkeys(classes))
+    return [Choice(name, tuple(classes)) for name, classes in found.items()]
 
 
 def _now(scope: Scope) -> str:

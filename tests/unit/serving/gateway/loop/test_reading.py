@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import threading
+import time
+
 import pytest
+from sqlalchemy import text
 
 from data.errors import Conflict, NotFound, RequestError
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.loop.agreement import agreements
-from serving.gateway.loop.reading import Said, labels_of, record, skip, undo, verdict_of
+from serving.gateway.loop.reading import STUDIO, Said, bring_in, labels_of, record, skip, undo, verdict_of
 from serving.gateway.retention import Eraser
 from serving.gateway.store import Store
-from serving.gateway.store.repositories import audit, patients, predictions, queue
+from serving.gateway.store.repositories import audit, erasures, patients, predictions, queue
 from serving.gateway.store.tables import QueueEntry
 from tests.gateway_rows import ORIGIN, image_of
 
@@ -135,6 +140,97 @@ def test_a_label_on_an_erased_patient(store: Store, blobs: BlobStore, tenant: st
     Eraser(store, blobs).patient(tenant, patient, actor="test", reason="asked")
     with pytest.raises(NotFound, match="Queue entry not found"):
         say(store, tenant, entry, "eve", DRY)
+
+
+def test_an_erasure_and_a_label_at_once_wait_for_each_other_in_one_order(
+    store: Store, blobs: BlobStore, tenant: str
+) -> None:
+    entry = entry_of(store, blobs, tenant)
+    said: list[object] = []
+
+    def read() -> None:
+        try:
+            said.append(say(store, tenant, entry, "eve", DRY))
+        except Exception as error:
+            said.append(error)
+
+    reader = threading.Thread(target=read)
+    with store.write(tenant, "admin") as scope:
+        found = erasures.reach(scope, patient_id=patients.listed(scope)[0].id)
+        reader.start()
+        until = time.monotonic() + 20
+        # On PostgreSQL: until the reader waits for what is locked here.
+        while not store.is_sqlite and time.monotonic() < until:
+            if scope.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                break
+            time.sleep(0.01)
+        erasures.remove(scope, found, name="patient:x", reason="asked")
+    reader.join(60)
+    (error,) = said
+    assert isinstance(error, NotFound)
+
+
+NOON = dt.datetime(2020, 1, 1, 12, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+
+
+def bring(
+    store: Store, tenant: str, entry: str, reader: str, said: dict[str, Said], at: dt.datetime = NOON
+) -> str | None:
+    with store.write(tenant, "token:eve") as scope:
+        return bring_in(scope, entry, reader=reader, said=said, at=at)
+
+
+def told(store: Store, tenant: str, entry: str) -> tuple[str, set[tuple[str, str, str | None]]]:
+    """The entry's state, and who says what of the skin, from where."""
+    with store.read(tenant) as scope:
+        row = queue.get(scope, entry)
+        standing = [one for one in labels_of(scope, row) if one.head == "skin"]
+        return row.state, {(one.reader, one.source, one.value) for one in standing}
+
+
+def test_one_person_here_and_in_label_studio_is_one_reader(
+    store: Store, blobs: BlobStore, tenant: str
+) -> None:
+    here = entry_of(store, blobs, tenant, readers=2)
+    say(store, tenant, here, "Eve@clinic", DRY)
+    assert bring(store, tenant, here, "label_studio:eve@clinic", OILY) == "Eve@clinic has labelled it here"
+    assert told(store, tenant, here) == ("waiting", {("Eve@clinic", "review", "dry")})
+    there = entry_of(store, blobs, tenant, readers=2, data=b"2")
+    assert bring(store, tenant, there, "label_studio:eve@clinic", OILY) is None
+    assert say(store, tenant, there, "Eve@clinic", DRY).state == "waiting"
+    assert told(store, tenant, there) == ("waiting", {("Eve@clinic", "review", "dry")})
+    assert bring(store, tenant, there, "label_studio:bob@clinic", DRY) is None
+    assert told(store, tenant, there)[0] == "done"
+
+
+def test_nobody_decides_in_label_studio(store: Store, blobs: BlobStore, tenant: str) -> None:
+    entry = entry_of(store, blobs, tenant, readers=2)
+    bring(store, tenant, entry, "label_studio:1", DRY)
+    bring(store, tenant, entry, "label_studio:2", OILY)
+    with pytest.raises(Conflict, match="label_studio:1 and label_studio:2 disagree"):
+        bring(store, tenant, entry, "label_studio:3", OILY)
+    # Either of the two may change their mind there; who decides does so here.
+    assert bring(store, tenant, entry, "label_studio:2", OILY, NOON + HOUR) is None
+    assert say(store, tenant, entry, "kim", OILY).state == "done"
+    assert bring(store, tenant, entry, "label_studio:kim", DRY, NOON + HOUR) == "kim has labelled it here"
+    assert ("kim", "adjudication", "oily") in told(store, tenant, entry)[1]
+
+
+def test_a_label_from_label_studio_has_its_own_date(store: Store, blobs: BlobStore, tenant: str) -> None:
+    entry = entry_of(store, blobs, tenant)
+    # Once more changes nothing; an older export does not take a newer one's place.
+    for _ in range(2):
+        assert bring(store, tenant, entry, "label_studio:1", DRY) is None
+    assert "newer" in (bring(store, tenant, entry, "label_studio:1", OILY, NOON - HOUR) or "")
+    assert bring(store, tenant, entry, "label_studio:1", OILY, NOON + HOUR) is None
+    assert told(store, tenant, entry) == ("done", {("label_studio:1", STUDIO, "oily")})
+    with store.read(tenant) as scope:
+        assert {row.created_at for row in labels_of(scope, queue.get(scope, entry))} == {NOON + HOUR}
+    # Nobody has said anything in the future.
+    bring(store, tenant, entry, "label_studio:1", DRY, dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    with store.read(tenant) as scope:
+        assert all(row.created_at <= scope.now for row in labels_of(scope, queue.get(scope, entry)))
 
 
 def test_more_doubts_about_an_image_are_one_entry(store: Store, blobs: BlobStore, tenant: str) -> None:
