@@ -33,6 +33,7 @@ class Exported:
     lines: list[dict[str, Any]] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
+    withdrawn: list[dict[str, str]] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
 
     def label(
@@ -63,10 +64,16 @@ class Exported:
         )
         return sha256
 
+    def take_back(self, sha256: str, *, head: str = "grade") -> None:
+        """The label of an image for a head is one no more."""
+        self.lines = [line for line in self.lines if (line["sha256"], line["head"]) != (sha256, head)]
+        self.withdrawn.append({"sha256": sha256, "head": head, "at": "2026-11-20T11:00:00+00:00"})
+
     def write(self, folder: Path) -> Path:
         """The export as a folder."""
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        info = {"format": 1, "task": self.task, "made_at": MADE_AT, "tenant": "clinic", **self.info}
+        info = {"format": 1, "task": self.task, "made_at": MADE_AT, "tenant": "clinic"}
+        info |= {"withdrawn": self.withdrawn, **self.info}
         (folder / "export.json").write_text(json.dumps(info))
         (folder / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.lines))
         (folder / "excluded.txt").write_text("".join(f"{sha256}\n" for sha256 in self.excluded))

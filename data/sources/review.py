@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,9 +94,12 @@ class Review(Source):
             if sample.id in plan.dropped:
                 continue
             row = rows[sample.id]
+            split, group = plan.moved.get(sample.id, (sample.split, sample.group))
             yield dataclasses.replace(
                 sample,
                 labels={**sample.labels, **plan.changes.get(sample.id, {})},
+                split=split,
+                group=group,
                 source=str(row["source"]),
                 licence=str(row["licence"]),
             )
@@ -141,7 +145,14 @@ class Review(Source):
                 "extend_test=yes.",
             )
         earlier = self.dataset.info.get("review", [])
-        named = {sha256 for version in earlier for case in version["cases"] for sha256 in case["sha256"]}
+        # Another tenant's label of the same image is named too: only one's own rows are followed.
+        named = {
+            sha256
+            for version in earlier
+            if version["export"]["tenant"] == export.tenant
+            for case in version["cases"]
+            for sha256 in case["sha256"]
+        }
         told = [
             case
             for case in plan.cases
@@ -198,6 +209,14 @@ def base_rows(dataset: Dataset, heads: Sequence[Head]) -> list[BaseRow]:
             f"{dataset.root} has no test images, so no model of it can be compared with another.",
             hint="Give a base with a test part: `retiderm data ingest` cuts one.",
         )
+    cases: dict[str, set[str]] = defaultdict(set)
+    sent: dict[str, set[str]] = defaultdict(set)
+    tenants: dict[str, set[str]] = defaultdict(set)
+    for version in dataset.info.get("review", []):
+        for case in version["cases"]:
+            cases[case["row"]].update(case["cases"])
+            sent[case["row"]].update(case["sha256"])
+            tenants[case["row"]].add(version["export"]["tenant"])
     return [
         BaseRow(
             id=str(row["id"]),
@@ -206,6 +225,9 @@ def base_rows(dataset: Dataset, heads: Sequence[Head]) -> list[BaseRow]:
             split=str(row["split"]),
             group=str(row["group"]),
             labels={head.name: _text(row[LABEL + head.name]) for head in heads},
+            cases=tuple(sorted(cases[str(row["id"])])),
+            sent=tuple(sorted(sent[str(row["id"])])),
+            tenants=frozenset(tenants[str(row["id"])]),
         )
         for row in frame.to_dict("records")
     ]

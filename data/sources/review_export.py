@@ -2,7 +2,7 @@
 
 ::
 
-    export.json     {"format": 1, "task": …, "made_at": …, "tenant": …}
+    export.json     {"format": 1, "task": …, "made_at": …, "tenant": …, "withdrawn": […]}
     labels.jsonl    one label a line
     excluded.txt    SHA-256 of erased images, one a line: no dataset to come may hold them
     images/<sha256>.<ext>
@@ -63,6 +63,15 @@ class ReviewLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A label of an image (``sha256`` of the file sent) that was taken back at ``at``; no other stands."""
+
+    sha256: str
+    head: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What all readers of an image come to for one head.
 
@@ -80,7 +89,8 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A checked export. ``digest`` is over labels and exclusions, so that the same again is the same."""
+    """A checked export. ``digest`` is over labels, exclusions and what was taken back, so that the same again
+    is the same."""
 
     root: Path
     task: str
@@ -89,6 +99,7 @@ class Export:
     labels: tuple[ReviewLabel, ...]
     excluded: frozenset[str]
     digest: str
+    withdrawn: tuple[Withdrawn, ...] = ()
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -129,6 +140,7 @@ def read_export(
         )
     labels = _read_labels(root / LABELS)
     excluded = _read_excluded(root / EXCLUDED)
+    withdrawn = _read_withdrawn(root / INFO, info.get("withdrawn", []))
     _check_words(labels, str(info["task"]), heads)
     erased = [f"line {label.line}: {label.sha256}" for label in labels if label.sha256 in excluded]
     if erased:
@@ -146,7 +158,8 @@ def read_export(
         tenant=str(info["tenant"]),
         labels=tuple(labels),
         excluded=excluded,
-        digest=_digest(str(info["task"]), labels, excluded),
+        digest=_digest(str(info["task"]), labels, excluded, withdrawn),
+        withdrawn=withdrawn,
     )
 
 
@@ -211,6 +224,19 @@ def _time_or_fail(where: str, text: str) -> None:
         raise SourceError(
             f"{where}: {text!r} is no time with a zone.", hint="Write it as 2026-11-20T10:36:00+00:00."
         ) from None
+
+
+def _read_withdrawn(path: Path, given: Any) -> tuple[Withdrawn, ...]:
+    """In order. Exports of before have none."""
+    found = []
+    for item in given if isinstance(given, list) else [given]:
+        told = item if isinstance(item, dict) else {}
+        texts = [told.get(key) for key in ("sha256", "head", "at")]
+        if not all(isinstance(text, str) for text in texts) or not _SHA256.fullmatch(str(texts[0])):
+            raise SourceError(f"{path}: {item!r} is no label taken back.", hint="Export the labels anew.")
+        _time_or_fail(str(path), str(texts[2]))
+        found.append(Withdrawn(*map(str, texts)))
+    return tuple(sorted(found, key=lambda each: (each.sha256, each.head, each.at)))
 
 
 def _read_labels(path: Path) -> list[ReviewLabel]:
@@ -338,7 +364,9 @@ def _check_images(root: Path, labels: Sequence[ReviewLabel]) -> None:
             raise fail(f"{len(names)} {what}", sorted(names), hint="Export the labels anew.")
 
 
-def _digest(task: str, labels: Sequence[ReviewLabel], excluded: frozenset[str]) -> str:
+def _digest(
+    task: str, labels: Sequence[ReviewLabel], excluded: frozenset[str], withdrawn: Sequence[Withdrawn]
+) -> str:
     """Over what a dataset depends on; not when it was exported, nor the order of lines."""
     rows = sorted(
         [
@@ -355,4 +383,13 @@ def _digest(task: str, labels: Sequence[ReviewLabel], excluded: frozenset[str]) 
         ]
         for each in labels
     )
-    return digest_json({"format": FORMAT, "task": task, "labels": rows, "excluded": sorted(excluded)})
+    gone = [[each.sha256, each.head, each.at] for each in withdrawn]
+    return digest_json(
+        {
+            "format": FORMAT,
+            "task": task,
+            "labels": rows,
+            "excluded": sorted(excluded),
+            **({"withdrawn": gone} if gone else {}),
+        }
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SHOWN = 20
+_CHANGES = ("added", "completed", "corrected", "changed", "unlabelled", "withdrawn")
 
 
 def review_report(export: Export, plan: Plan, base: Dataset, heads: Sequence[HeadSpec]) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def review_report(export: Export, plan: Plan, base: Dataset, heads: Sequence[Hea
         "base": {"digest": base.digest, "test_digest": base.test_digest, "images": base.info["images"]},
         "counts": plan.counts(),
         "test_changes": plan.test_changes,
+        "erased_elsewhere": plan.elsewhere,
         "agreement": agreement,
         "attention": list(_attention(plan)),
     }
@@ -58,7 +60,7 @@ def review_report(export: Export, plan: Plan, base: Dataset, heads: Sequence[Hea
 def changes(report: Mapping[str, Any]) -> int:
     """How many labels the new version has more, or other, than the base."""
     outcomes = report["counts"]["outcomes"]
-    return sum(outcomes.get(name, 0) for name in ("added", "completed", "corrected", "unlabelled"))
+    return sum(outcomes.get(name, 0) for name in _CHANGES)
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -83,6 +85,11 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"- new images: {new or 'none'}"
     if gone := {split: count for split, count in counts["erased"].items() if count}:
         yield f"- erased, and taken out of the base: {', '.join(f'{n} {split}' for split, n in gone.items())}"
+    if elsewhere := report.get("erased_elsewhere"):
+        yield (
+            f"- {len(elsewhere)} image(s) of the base have a content that was erased, and stay, since they "
+            f"didn't come from review: {', '.join(elsewhere[:_SHOWN])}"
+        )
     if report["test_changes"]:
         yield "- **the test part changes: a new comparison line begins, where the floors decide**"
     for head, found in report["agreement"].items():
@@ -114,7 +121,9 @@ def _attention(plan: Plan) -> Iterator[str]:
         named = (case["cases"] or case["images"] or case["sha256"])[0]
         for head, told in case["labels"].items():
             outcome = told["outcome"]
-            if outcome in ("corrected", "differs", "frozen", "unlabelled"):
+            if outcome == "withdrawn" or (outcome == "frozen" and not told["readers"]):
+                yield f"{named} ({head}): {outcome}, its label was taken back, the base has {told['was']}"
+            elif outcome in ("changed", "corrected", "differs", "frozen", "unlabelled"):
                 says, was = told["value"] or "cannot grade", told.get("was") or "nothing"
                 yield f"{named} ({head}): {outcome}, readers say {says}, the base {was}"
             elif outcome == "conflict":

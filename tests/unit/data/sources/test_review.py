@@ -179,15 +179,130 @@ def test_what_cannot_be_graded_is_no_image_and_takes_a_label_away_when_asked(
     assert row["id"] not in set(told.frame()["id"])  # no label of it is left
 
 
-def test_erased_images_leave_every_split_of_the_base(base: Dataset, tmp_path: Path) -> None:
+def test_erased_images_leave_every_split_but_only_what_came_from_review(
+    base: Dataset, tmp_path: Path
+) -> None:
     made = Exported()
-    made.label(picture(1), "low")
-    made.excluded = [some(base, "train")["sha256"], some(base, "test")["sha256"]]
-    found = add(base, made, tmp_path)
-    assert not set(made.excluded) & set(found.frame()["sha256"])
-    review = found.info["review"][0]
-    assert review["counts"]["erased"] == {"train": 1, "val": 0, "test": 1}
+    sent = [made.label(picture(i), "low", group=f"p{i}") for i in range(40)]
+    first = add(base, made, tmp_path / "first", "&extend_test=yes")
+    where = first.frame().set_index("id")["split"]
+    gone = {
+        split: next(s for s in sent if where[f"review/{s}"] == split) for split in ("train", "val", "test")
+    }
+    later, public = Exported(), some(base, "test")
+    later.label(picture(50), "low")
+    # Somebody sent a picture that the public test set has, and was erased: it was never theirs.
+    later.excluded = [*gone.values(), public["sha256"]]
+    found = add(first, later, tmp_path / "second")
+    assert not {f"review/{sha256}" for sha256 in gone.values()} & set(found.frame()["id"])
+    assert public["id"] in set(found.frame()["id"])
+    review = found.info["review"][1]
+    assert review["counts"]["erased"] == {"train": 1, "val": 1, "test": 1}
     assert review["test_changed"] is True
+
+
+def test_a_case_is_in_one_split(base: Dataset, tmp_path: Path) -> None:
+    """S0's photographs have no patient, but a case."""
+    made = Exported()
+    for number in range(12):
+        made.label(picture(100 + number), "low", case_id="c-1")
+    found = add(base, made, tmp_path / "first", "&extend_test=yes")
+    new = found.frame()[found.frame()["source"] == "review"]
+    assert (new["split"].nunique(), new["group"].nunique()) == (1, 1)
+    # Twenty cases of two photographs each, of which the second one comes later, the first one's label gone.
+    made, later = Exported(), Exported()
+    for number in range(20):
+        made.label(
+            picture(200 + number), "low", case_id=f"c-{number}", group=f"p{number}" if number % 2 else None
+        )
+        later.label(picture(300 + number), "low", case_id=f"c-{number}")
+    first = add(base, made, tmp_path / "second", "&extend_test=yes")
+    assert "test" in set(first.frame()[first.frame()["source"] == "review"]["split"])
+    frame = add(first, later, tmp_path / "third").frame()
+    assert frame.groupby("group")["split"].nunique().max() == 1
+    where = {row["id"]: row["split"] for row in frame.to_dict("records")}
+    for one, two in zip(made.lines, later.lines, strict=True):
+        split = where[f"review/{one['sha256']}"]
+        assert where.get(f"review/{two['sha256']}") == (None if split == "test" else split)
+
+
+def test_a_label_from_review_follows_what_its_readers_say(base: Dataset, tmp_path: Path) -> None:
+    made = Exported()
+    sent = [made.label(picture(i), "low", group=f"p{i}") for i in range(40)]
+    for number in range(10):
+        made.label(picture(number), "left", head="side")
+    first = add(base, made, tmp_path / "first", "&extend_test=yes")
+    where = first.frame().set_index("id")["split"]
+    learned = [sha256 for sha256 in sent if where[f"review/{sha256}"] == "train"]
+    tested = [sha256 for sha256 in sent[10:] if where[f"review/{sha256}"] == "test"]
+    half, changed, back, kept, frozen = learned[0], learned[-2], learned[-1], tested[0], tested[1]
+    for line in made.lines:
+        if line["sha256"] in (changed, kept):
+            line["value"] = "high"
+    for sha256 in (back, half, frozen):
+        made.take_back(sha256)
+    second = add(first, made, tmp_path / "second")
+    rows = second.frame().set_index("id")
+    assert rows.loc[f"review/{changed}", "label.grade"] == "high"
+    assert f"review/{back}" not in rows.index
+    assert rows.loc[f"review/{half}", "label.side"] == "left"
+    assert rows.loc[f"review/{half}", "label.grade"] is None
+    # The frozen test is left as it is.
+    assert list(rows.loc[[f"review/{kept}", f"review/{frozen}"], "label.grade"]) == ["low", "low"]
+    told = outcomes(second.info["review"][1])
+    assert [told[each] for each in (changed, back, half, kept, frozen)] == [
+        "changed", "withdrawn", "withdrawn", "frozen", "frozen",
+    ]  # fmt: skip
+    assert second.test_digest == first.test_digest
+    # Said again, it is done; a person who extends the test has it follow too.
+    assert add(second, made, tmp_path / "third").digest == second.digest
+    longer = add(second, made, tmp_path / "fourth", "&extend_test=yes").frame().set_index("id")
+    assert longer.loc[f"review/{kept}", "label.grade"] == "high"
+    assert f"review/{frozen}" not in longer.index
+
+
+def test_another_tenant_takes_nothing_back(base: Dataset, tmp_path: Path) -> None:
+    made = Exported()
+    ours, both = made.label(picture(1), "low"), made.label(picture(2), "low")
+    first = add(base, made, tmp_path / "first")
+    theirs = Exported(info={"tenant": "another"})
+    theirs.label(picture(1), "high")
+    theirs.label(picture(2), "low")
+    second = add(first, theirs, tmp_path / "second")
+    assert outcomes(second.info["review"][1]) == {ours: "differs", both: "same"}
+    theirs.take_back(ours)
+    third = add(second, theirs, tmp_path / "third")
+    assert third.digest == first.digest
+    # What two have labelled, one alone does not take back.
+    made.take_back(both)
+    assert add(third, made, tmp_path / "fourth").digest == first.digest
+    # Labels that aged out of the gateway were not taken back.
+    assert add(third, Exported(), tmp_path / "fifth").digest == first.digest
+
+
+def test_of_one_content_twice_a_label_that_is_there_stays() -> None:
+    """A row without a label, one with another: nothing is overwritten, and the two don't contradict."""
+    sha256 = _hash("x")
+
+    def outcome(value: str, rules: Rules) -> tuple[Any, str]:
+        rows = [
+            BaseRow("1", sha256, "", "train", "g", {"grade": None}),
+            BaseRow("2", sha256, "", "train", "g", {"grade": "low"}),
+        ]
+        label = ReviewLabel(
+            1, sha256, "", "tiny", "grade", value, None, "eve", "2026-11-20T10:00:00+00:00", False
+        )
+        export = Export(Path(), "tiny", "", "clinic", (label,), frozenset(), "")
+        plan = make_plan(rows, export, {sha256: sha256}, rules)
+        assert [row.labels["grade"] for row in rows][1] in ("low", value)
+        return plan.changes, plan.cases[0]["labels"]["grade"]["outcome"]
+
+    assert outcome("high", Rules()) == ({}, "differs")
+    assert outcome("high", Rules(correct=True)) == (
+        {"1": {"grade": "high"}, "2": {"grade": "high"}},
+        "corrected",
+    )
+    assert outcome("low", Rules()) == ({"1": {"grade": "low"}, "2": {"grade": "low"}}, "completed")
 
 
 def photograph(seed: int) -> bytes:
@@ -252,11 +367,11 @@ def test_readers_who_disagree_are_named_or_left_out(base: Dataset, tmp_path: Pat
 
 
 def test_an_export_without_labels_still_says_what_was_erased(base: Dataset, tmp_path: Path) -> None:
-    made = Exported()
-    made.excluded = [some(base, "train")["sha256"]]
-    found = add(base, made, tmp_path)
-    assert len(found.frame()) == len(base.frame()) - 1
-    (review,) = found.info["review"]
+    before, made = Exported(), Exported()
+    made.excluded = [before.label(picture(1), "low")]
+    found = add(add(base, before, tmp_path / "first"), made, tmp_path / "second")
+    assert len(found.frame()) == len(base.frame())
+    review = found.info["review"][1]
     assert (review["cases"], review["readers"], review["from"]) == ([], [], None)
 
 
@@ -306,6 +421,26 @@ def test_parts_that_are_not_ok_are_never_learned_from(tmp_path: Path) -> None:
     longer = add(base, made, tmp_path / "longer", "&extend_test=yes").frame().set_index("id")
     assert set(longer.loc[[f"review/{each}" for each in (*ng, mixed)], "split"]) == {"val", "test"}
     assert set(longer[longer["split"] == "train"]["label.status"]) == {"ok"}
+
+
+def test_a_part_that_is_not_ok_is_in_val_although_its_group_is_learned_from(tmp_path: Path) -> None:
+    base = parts_dataset(tmp_path / "parts", train=8, ok=4, ng=4)
+    row = some(base, "train")
+    made, new = Exported(task="anomaly"), {"head": "status"}
+    made.label(content(base, row), "ok", **new, group="part 9")
+    blot = made.label(file(with_blot(surface(96, 8000), 0.5, 0.5)), "ng", **new, group="part 9")
+    turned = made.label(content(base, base.split("train").iloc[1]), "ng", **new)
+    found = add(base, made, tmp_path / "plain", "&correct=yes")
+    frame = found.frame().set_index("id")
+    assert frame.loc[f"review/{blot}", "split"] == "val"
+    assert frame.loc[row["id"], "split"] == "train"
+    other = frame.loc[base.split("train").iloc[1]["id"]]
+    assert (other["split"], other["label.status"]) == ("val", "ng")
+    assert outcomes(found.info["review"][0], "status")[turned] == "corrected"
+    # A dataset's checks let no group be in two splits.
+    assert frame.groupby("group")["split"].nunique().max() == 1
+    assert found.test_digest == base.test_digest
+    assert add(found, made, tmp_path / "again", "&correct=yes").digest == found.digest
 
 
 def _hash(text: str) -> str:
