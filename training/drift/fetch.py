@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import urllib.parse
 import zipfile
+import zlib
 from pathlib import Path
 
 from data.errors import DataError, UsageError
@@ -74,7 +75,7 @@ def _unpack(archive: Path, out: Path) -> None:
                 raise DataError(f"The gateway's window unpacks to more than {MOST_BYTES >> 20} MiB.")
             for entry in entries:
                 (out / entry.filename).write_bytes(opened.read(entry))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
             f"The gateway's window is no whole zip: {error}.", hint="Ask again; the download may be cut."
         ) from error

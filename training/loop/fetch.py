@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -115,7 +117,7 @@ def take_zip(url: str, out: Path) -> None:
             if error.code not in (429, 502, 503, 504):
                 raise _refused(url, error.code, body) from None
             last = f"{error.code}: {body}"
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
             last = str(getattr(error, "reason", error)) or type(error).__name__
     raise FetchError(
         f"{url} can't be had: {last}",
@@ -162,7 +164,7 @@ def unpack(archive: Path, out: Path) -> Path:
             for entry in entries:
                 with opened.open(entry) as stream, (out / entry.filename).open("xb") as target:
                     shutil.copyfileobj(stream, target, _PIECE)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise SourceError(
             f"The export is no whole zip: {error}.", hint="Export the labels anew; the download may be cut."
         ) from error

@@ -1,7 +1,8 @@
 """Which model versions had learned from given images: for the proof of an erasure.
 
 A version learned from an image where its dataset has it in ``train`` or ``val``, by its SHA-256 as stored or
-as it was sent; or where it began with the weights of a version that did (``--warm-start``). A version whose
+as it was sent, under each name that it was sent by (files that differ in metadata alone are one image there);
+or where it began with the weights of a version that did (``--warm-start``). A version whose
 dataset or bundle can't be found here is named as unknown, and nothing is said of it.
 """
 
@@ -79,6 +80,11 @@ def _seen(task: str, digest: str, asked: frozenset[str]) -> frozenset[str] | Non
     named = set(frame["sha256"])
     if ORIGINAL in frame:
         named |= set(frame[ORIGINAL])
+    rows = set(frame["id"])
+    for version in dataset.info.get("review", []):
+        for case in version["cases"]:
+            if case["row"] in rows:
+                named |= set(case["sha256"])
     return asked & named
 
 

@@ -112,6 +112,15 @@ def test_a_zip_of_something_else_is_refused(tmp_path: Path, names: tuple[str, ..
             archive.writestr(name, "x")
     with gateway({"newest": buffer.getvalue()}) as url, pytest.raises(DataError, match="no window"):
         fetch_windows(url, "demo", tmp_path / "out")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("window.json", "window.npz"):
+            archive.writestr(name, "x" * 5000)
+    broken = bytearray(buffer.getvalue())
+    start = broken.index(b"window.json") + len("window.json")
+    broken[start : start + 6] = bytes(255 - byte for byte in broken[start : start + 6])
+    with gateway({"newest": bytes(broken)}) as url, pytest.raises(DataError, match="no whole zip"):
+        fetch_windows(url, "demo", tmp_path / "broken")
     with gateway({"newest": b"PK"}) as url, pytest.raises(DataError, match="no whole zip"):
         fetch_windows(url, "demo", tmp_path / "out")
 

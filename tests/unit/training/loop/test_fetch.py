@@ -64,6 +64,14 @@ def test_a_damaged_or_endless_zip(home: Home, tmp_path: Path, monkeypatch: pytes
     archive.write_bytes(content[:-30])
     with pytest.raises(SourceError, match="no whole zip"):
         fetch(str(archive), "tiny")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("labels.jsonl", "x" * 5000)
+    broken = bytearray(archive.read_bytes())
+    start = broken.index(b"labels.jsonl") + len("labels.jsonl")
+    broken[start : start + 6] = bytes(255 - byte for byte in broken[start : start + 6])
+    archive.write_bytes(broken)
+    with pytest.raises(SourceError, match="no whole zip"):
+        fetch(str(archive), "tiny")
     archive.write_bytes(content)
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     with pytest.raises(SourceError, match="unpacks to more than"):
@@ -98,11 +106,13 @@ class Gateway:
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 gateway.asked.append((self.path, self.headers.get("Authorization")))
                 status, body, headers = gateway.answers.pop(0)
                 self.send_response(status)
-                for name, value in headers.items():
+                for name, value in {"Connection": "close", **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
@@ -162,6 +172,20 @@ def test_an_answer_that_is_cut_is_asked_for_again_and_then_an_error(
     with pytest.raises(FetchError, match="can't be had"):
         fetch(gateway.address, "tiny")
     assert len(gateway.asked) == 3
+
+
+def test_a_body_in_chunks_that_is_cut_is_asked_for_again(
+    home: Home, tmp_path: Path, gateway: Gateway
+) -> None:
+    body = zipped(export(tmp_path / "export"), tmp_path / "export.zip").read_bytes()
+    gateway.answers = [
+        (200, b"1000\r\nabc", {"Transfer-Encoding": "chunked"}),
+        (200, body, {"Content-Length": str(len(body))}),
+    ]
+    assert len(fetch(gateway.address, "tiny").labels) == 2
+    gateway.answers = [(200, b"1000\r\nabc", {"Transfer-Encoding": "chunked"})] * 3
+    with pytest.raises(FetchError, match="can't be had"):
+        fetch(gateway.address, "tiny")
 
 
 def test_the_token_follows_no_redirect(home: Home, gateway: Gateway) -> None:

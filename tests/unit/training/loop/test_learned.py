@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from data.dataset import Dataset
 from data.errors import IntegrityError
+from data.ingest import ingest
 from data.paths import Home
+from tests.review_exports import Exported, picture
 from tests.trainings import tiny_dataset
 from training.loop.learned import Answer, learned
 from training.loop.places import keep
@@ -68,6 +73,32 @@ def test_by_the_data_and_by_the_weights(home: Home, base: Dataset, tmp_path: Pat
     assert found.unknown == ()
     # Judged by is not learned from.
     assert ask(versions, tested) == Answer((), ())
+
+
+def with_words(data: bytes, words: str) -> bytes:
+    """The same picture with other metadata."""
+    info, out = PngInfo(), io.BytesIO()
+    info.add_text("Comment", words)
+    Image.open(io.BytesIO(data)).save(out, "PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def test_files_that_differ_in_metadata_alone_are_one_image(home: Home, base: Dataset, tmp_path: Path) -> None:
+    made = Exported()
+    sent = [made.label(with_words(picture(1), words), "low") for words in ("phone A", "phone B")]
+    place = made.write(tmp_path / "export")
+    found = ingest(
+        f"review:{place}?base={base.root}",
+        base.heads,
+        tmp_path / "next",
+        task=base.task,
+        store=tmp_path / "store",
+    )
+    assert len(found.frame()) == len(base.frame()) + 1
+    keep(found)
+    for sha256 in sent:
+        (version,) = ask(Versions(base.task, (found.digest, None, "")), sha256).versions
+        assert version.images == (sha256,)
 
 
 def test_what_is_not_here_is_unknown(home: Home, base: Dataset) -> None:
