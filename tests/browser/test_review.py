@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from serving.gateway.access import Role
 from serving.gateway.store.repositories import queue, tokens
@@ -135,6 +135,45 @@ def test_three_cases_by_keys_alone(clinic: Clinic, meet: Meet) -> None:
         (None, "wrong subject", None, "Dr. Ada"),
         ("nv", None, None, "Dr. Ada"),
     ]
+
+
+def test_undo_keeps_what_was_entered_of_another_image(clinic: Clinic, meet: Meet) -> None:
+    visit = meet(clinic.reader())
+    page = visit.page
+    page.locator(".list a").first.wait_for()
+    visit.press("Enter")
+    first = visit.case()
+    visit.press("1")
+    second = visit.after(lambda: visit.press("Enter"), first)
+    visit.press("2")
+    assert visit.after(lambda: visit.press("u"), second) == first
+    drafts = "() => Object.keys(sessionStorage).filter((name) => name.includes(':draft:'))"
+    (kept,) = page.evaluate(drafts)
+    assert kept.endswith(second)
+
+
+def test_it_is_said_when_another_version_drew_the_overlay(clinic: Clinic, meet: Meet) -> None:
+    visit = meet(clinic.reader())
+    page = visit.page
+    page.locator(".list a").first.wait_for()
+    visit.press("Enter")
+    visit.case()
+    told = page.locator(".stage .word")
+    toggle = page.get_by_role("button", name="What the model looks at")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(told).to_be_empty()
+
+    def newer(route: Route) -> None:
+        found = route.fetch()
+        route.fulfill(response=found, headers={**found.headers, "x-model-version": "99"})
+
+    page.route("**/overlay", newer)
+    page.reload()
+    toggle.click()
+    expect(told).to_contain_text("Drawn by version 99, which serves now; version")
+    toggle.click()
+    expect(told).to_be_empty()
 
 
 def test_two_readers_disagree_and_a_third_decides(clinic: Clinic, meet: Meet) -> None:

@@ -21,7 +21,8 @@ WEIGHTS = {
 }
 
 #: The priority of every image of the audit, whatever else is said of it, unless its user rejected the answer:
-#: were doubtful ones read first, what readers have found so far would make the model look worse than it is.
+#: were doubtful ones of the audit read first, what readers have found so far in it would make the model look
+#: worse than it is. Images outside the audit that are doubted for several reasons may come before all of it.
 AUDITED = 2.95
 
 
@@ -77,7 +78,8 @@ class QueuePolicy:
 def priority(reasons: Iterable[str], reply: ModelReply | None = None) -> float:
     """The larger, the sooner: the reasons' weights, and within them the less confident answer first.
 
-    Images of the audit come in the order of their arrival, before all but rejected ones.
+    Images of the audit are read in the order of their arrival, whatever else is said of them; rejected ones,
+    and those outside the audit with doubts of more weight together than :data:`AUDITED`, come before them.
     """
     named = frozenset(reasons)
     if "audit" in named and "rejected" not in named:

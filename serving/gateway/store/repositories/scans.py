@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import CursorResult, update
+from sqlalchemy import CursorResult, or_, update
 
 from data.errors import Conflict
 from serving.gateway.store.checks import check_value
@@ -61,10 +62,15 @@ def history(
     patient_id: str | None = None,
     owner: str | None = None,
     system: str | None = None,
+    until: dt.datetime | None = None,
+    without_image: str | None = None,
     skip: int = 0,
     limit: int = 1000,
 ) -> list[Scan]:
-    """Scans, newest first: of a patient (``NotFound`` for an unknown one), of an owner, of a system."""
+    """Scans, newest first: of a patient (``NotFound`` for an unknown one), of an owner, of a system.
+
+    ``until``: made then or before. ``without_image``: not those of this image.
+    """
     query = own(scope, Scan)
     if patient_id is not None:
         query = query.where(Scan.patient_id == patients.get(scope, patient_id).id)
@@ -72,6 +78,10 @@ def history(
         query = query.where(Scan.owner == owner)
     if system is not None:
         query = query.where(Scan.system == system)
+    if until is not None:
+        query = query.where(Scan.created_at <= until)
+    if without_image is not None:
+        query = query.where(or_(Scan.image_id.is_(None), Scan.image_id != without_image))
     return list(scope.session.scalars(page(query.order_by(Scan.number.desc(), Scan.id), skip, limit)))
 
 

@@ -37,6 +37,7 @@ from serving.gateway.systems.review.queue import State, state_word
 from serving.gateway.systems.v1.common import Id, In, refusals
 
 _MOST_WORDS = 20
+_MOST_EARLIER = 20
 _PIXELS = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -309,8 +310,10 @@ def _scans_before(scope: Scope, image: Image) -> list[Scan]:
     """The patient's scans before this image, newest first; their names stay where they are."""
     if image.patient_id is None:
         return []
-    found = scans.history(scope, patient_id=patients.get(scope, image.patient_id).id, limit=20)
-    return [row for row in found if row.image_id != image.id and row.created_at <= image.created_at]
+    patient = patients.get(scope, image.patient_id).id
+    return scans.history(
+        scope, patient_id=patient, until=image.created_at, without_image=image.id, limit=_MOST_EARLIER
+    )
 
 
 def _rejections(scope: Scope, image: Image) -> list[Rejection]:

@@ -47,10 +47,11 @@ export async function call(method, path, body) {
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
 
-// A picture as an address of this page's own: an <img> alone could not say why it has none.
+// A picture as an address of this page's own (an <img> alone could not say why it has none), and which version of
+// a model drew it, null where none did.
 export async function picture(path) {
   const response = await ask("GET", path);
-  return URL.createObjectURL(await response.blob());
+  return { address: URL.createObjectURL(await response.blob()), version: response.headers.get("x-model-version") };
 }
 
 // A file, as long as it takes. One of more than so many bytes is left where it is: null.

@@ -82,7 +82,7 @@ export async function casePage(place, app, id) {
       await go("after", true);
     });
   const skipNow = () => guarded(async () => (await post(`/review/api/entries/${id}/skip`), memory.done(id), say("Skipped."), await go("after", true)));
-  const undoNow = () => guarded(async () => (memory.keepDraft(id, null), await undoLast(app, id)));
+  const undoNow = () => guarded(() => undoLast(app, id));
   const step = (where) => guarded(() => go(where, false));
   const cannot = () => {
     for (const name of names) said.chosen[name] = CANNOT;
@@ -163,7 +163,7 @@ function stageTools(stage, entry, app) {
     explain.disabled = true;
     problem.textContent = "";
     try {
-      await stage.explain(entry.view, entry.overlay);
+      await stage.explain(entry.view, entry.overlay, entry.model.version);
     } catch (error) {
       app.told(error, () => (problem.textContent = error.words ?? "This model can't show what it looks at."));
     } finally {

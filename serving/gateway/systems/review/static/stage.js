@@ -42,10 +42,11 @@ export class Stage {
   }
 
   async load(image, path) {
-    const address = await picture(path);
+    const { address, version } = await picture(path);
     this.addresses.push(address);
     image.src = address;
     await image.decode();
+    return version;
   }
 
   async photograph(path) {
@@ -60,8 +61,8 @@ export class Stage {
   }
 
   // What the model was given, and on top of it what it looked at: the two have one geometry, the photograph its
-  // own. Whether it is on now.
-  async explain(view, overlay) {
+  // own. Said where another version drew it than the one that answered. Whether it is on now.
+  async explain(view, overlay, answered) {
     if (this.on) {
       this.only(this.photo);
       return false;
@@ -78,9 +79,10 @@ export class Stage {
         this.tell("");
       }
     }
-    await this.asked;
+    const [, drew] = await this.asked;
     this.onmain();
     this.only(this.view, this.shown);
+    if (drew !== null && drew !== answered) this.tell(`Drawn by version ${drew}, which serves now; version ${answered} gave the answer.`, true);
     return true;
   }
 

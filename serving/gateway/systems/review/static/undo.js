@@ -9,6 +9,8 @@ export async function undoLast(app, here = null) {
   try {
     await post(`/review/api/entries/${last}/undo`);
     memory.dropLast();
+    // What was entered of another image stays.
+    memory.keepDraft(last, null);
     say("Taken back.");
     if (location.hash === `#/case/${last}`) app.refresh();
     else location.hash = `#/case/${last}`;

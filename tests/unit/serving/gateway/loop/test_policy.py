@@ -100,6 +100,8 @@ def test_audited_images_are_read_as_they_came_however_doubtful() -> None:
     assert plain == priority(["audit", "uncertain", "unusual", "disagreement"], reply(confidence=0.3))
     assert plain > priority(["disagreement"], reply(confidence=0.0))
     assert priority(["audit", "rejected"], reply()) > plain
+    # Others may come before the audit; within it nothing moves.
+    assert priority(["unusual", "uncertain", "several"], reply()) > plain
 
 
 def test_two_models_disagree_about_a_label_only() -> None:
