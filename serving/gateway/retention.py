@@ -8,7 +8,7 @@ An erasure goes in steps, each of which a crash may follow; :meth:`Eraser.resume
 4. The registry is asked which model versions had learned from these contents (:meth:`Eraser.ask`), when it is
    within reach; the audit log gets them as well. ``upkeep.py`` does it, and goes on with what was cut off.
 
-Datasets to come ask ``erasures.excluded``.
+Datasets to come ask ``erasures.excluded``, which leaves out what only grew too old.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Eraser:
         if days < 1:
             raise UsageError("Retention is at least one day.")
         before = self._store.clock() - dt.timedelta(days=days)
-        name, reason = about("retention", f"{days}d"), f"older than {days} days"
+        name, reason = about(erasures.RETENTION, f"{days}d"), f"older than {days} days"
         with self._store.alone(f"older-{tenant}") as alone:
             return self._older(tenant, actor, before, name, reason) if alone else []
 

@@ -40,6 +40,8 @@ _AGES: dict[str, tuple[type[Row], Any]] = {
     "image": (Image, Image.created_at),
 }
 AGEING = tuple(_AGES)
+#: What an erasure is about that nobody asked for: its rows grew too old.
+RETENTION = "retention"
 # Under SQLite's and PostgreSQL's bounds on a statement's values.
 _PART = 500
 _GONE = 410
@@ -252,13 +254,25 @@ def _known(row: Erasure) -> bool:
 
 
 def excluded(scope: Scope) -> list[str]:
-    """Contents that no dataset may take: erased, and not sent again since. In order."""
+    """Contents that no dataset may take: erased since somebody asked, and not sent again since. In order.
+
+    What grew too old is not among them: that ends how long it is kept here, not what was learned from it.
+    """
     again = select(Image.id).where(
         Image.tenant_id == ErasedImage.tenant_id, Image.sha256 == ErasedImage.sha256
     )
     query = (
         select(ErasedImage.sha256)
-        .where(ErasedImage.tenant_id == scope.tenant, ~again.exists())
+        .join(
+            Erasure,
+            (Erasure.tenant_id == ErasedImage.tenant_id) & (Erasure.id == ErasedImage.erasure_id),
+        )
+        .where(
+            ErasedImage.tenant_id == scope.tenant,
+            Erasure.tenant_id == scope.tenant,
+            ~Erasure.about.startswith(about(RETENTION, "")),
+            ~again.exists(),
+        )
         .distinct()
         .order_by(ErasedImage.sha256)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
@@ -128,6 +129,34 @@ def of_contents(scope: Scope, task: str, contents: Sequence[str]) -> dict[str, l
     for sha256, row in scope.session.execute(query):
         found.setdefault(sha256, []).append(row)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A photograph's label for a head that was taken back at a moment, where no other stands."""
+
+    sha256: str
+    head: str
+    at: dt.datetime
+
+
+def taken_back(scope: Scope, task: str) -> list[TakenBack]:
+    """Of which photographs a task's labels were all taken back, by head; of whichever copy. In order."""
+    last = func.max(Label.withdrawn_at)
+    query = (
+        select(Image.sha256, Label.head, last)
+        .join(Label, (Label.tenant_id == Image.tenant_id) & (Label.image_id == Image.id))
+        .where(
+            Image.tenant_id == scope.tenant,
+            Label.tenant_id == scope.tenant,
+            Label.task == check_text(task, "task"),
+        )
+        .group_by(Image.sha256, Label.head)
+        .having(func.count() == func.count(Label.withdrawn_at))
+        .order_by(Image.sha256, Label.head)
+    )
+    rows = scope.session.execute(query)
+    return [TakenBack(sha256, head, at) for sha256, head, at in rows if at is not None]
 
 
 def pairs(scope: Scope, task: str, *, limit: int = 1000) -> list[list[Label]]:

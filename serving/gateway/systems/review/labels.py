@@ -147,7 +147,7 @@ def _fill(
     gateway: Gateway, who: Identity, task: str, with_images: bool, file: IO[bytes], counts: Counter[str]
 ) -> None:
     tenant = next(row.name for row in unscoped.all_tenants(gateway.store) if row.id == who.tenant)
-    told = {
+    told: dict[str, Any] = {
         "format": FORMAT,
         "task": task,
         "made_at": gateway.store.clock().isoformat(),
@@ -162,6 +162,10 @@ def _fill(
                     texts = (json.dumps(line, ensure_ascii=False) for line in page)
                     gathered.writelines(text.encode() + b"\n" for text in texts)
                 excluded = erasures.excluded(scope)
+                told["withdrawn"] = [
+                    {"sha256": one.sha256, "head": one.head, "at": one.at.isoformat()}
+                    for one in labels.taken_back(scope, task)
+                ]
             gathered.seek(0)
             for written_line in gathered:
                 line = json.loads(written_line)
@@ -368,7 +372,7 @@ def _found(scope: Scope, key: str) -> QueueEntry | None:
 
 
 def _choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:
-    """The heads and classes of the model that answered; of the most urgent entry's where there were several."""
+    """The heads and classes of the model that answered; where there were several, the most urgent entry's."""
     classes = classes_of(told[rows[0].prediction_id])
     return [Choice(name, classes[name]) for name in classes]
 

@@ -92,6 +92,7 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "cases.reject": lambda s, w: empty(cases.reject(s, "new", {"image_id": w.image}, by="me").reason),
     "cases.rejections": lambda s, w: gone(lambda: cases.rejections(s, "no such")),
     "cases.rejections_of": lambda s, w: empty(cases.rejections_of(s, images.with_content(s, w.sha256))),
+    "labels.taken_back": lambda s, w: empty(labels.taken_back(s, "skin_lesion")),
     "cases.of_images": lambda s, w: empty(cases.of_images(s, images.with_content(s, w.sha256))),
     "cases.by_ids": lambda s, w: empty(cases.by_ids(s, [w.case_row])),
     "erasures.aged": lambda s, w: empty(erasures.aged(s, "image", s.now + dt.timedelta(days=1))),

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from data.sources.review_export import moment
 from serving.gateway.access.gate import Identity
 from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.reading import Said, record, skip, undo
 from serving.gateway.store import Store
-from serving.gateway.store.repositories import cases, labels, patients, predictions, queue
+from serving.gateway.store.repositories import cases, images, labels, patients, predictions, queue
 from serving.gateway.systems.review import entries
 from serving.gateway.systems.review import labels as module
 from tests.gateway_rows import ORIGIN, image_of
@@ -156,3 +157,24 @@ def test_a_photograph_without_a_patient_belongs_to_its_case_or_its_owner(clinic:
     assert groups[3] == groups[4] != groups[5]
     assert "ada" not in str(groups)
     assert groups[6:] == [None, "case:c-3"]
+
+
+def test_it_names_what_was_taken_back(clinic: Clinic) -> None:
+    queued = [clinic.queue(bytes([number])) for number in range(4)]
+    for entry in queued[:3]:
+        clinic.say(entry, "eve", MILD)
+    # A mind changed is a label that stands, and of the same photograph another copy's does too.
+    clinic.say(queued[0], "eve", SEVERE)
+    for entry in queued[1:3]:
+        with clinic.store.write(clinic.tenant, "eve") as scope:
+            undo(scope, entry, reader="eve")
+    copy = keep(clinic.blobs, clinic.tenant, bytes([1]), "image/png")
+    with clinic.store.write(clinic.tenant, "test") as scope:
+        again = image_of(scope, copy)
+        labels.add(scope, image_id=again.id, task=TASK, head="grade", value="mild", reader="bob")
+        taken = images.get(scope, queue.get(scope, queued[2]).image_id).sha256
+    info, lines, _ = clinic.export()
+    assert [(line["reader"], line["value"]) for line in lines] == [("eve", "severe"), ("bob", "mild")]
+    (gone,) = info["withdrawn"]
+    assert (gone["sha256"], gone["head"]) == (taken, "grade")
+    assert moment(gone["at"])
