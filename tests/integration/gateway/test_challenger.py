@@ -219,7 +219,8 @@ def test_readers_see_how_the_two_compare(place: Place) -> None:
         both.setdefault(row.image_id, {})[row.role] = row
     agree = sum(labels(two["champion"]) == labels(two["challenger"]) for two in both.values())
     assert told["compared"] == {
-        "images": 10, "agree": agree, "labelled": 0, "champion_right": 0, "challenger_right": 0,
+        "champion": "1", "challenger": "2", "images": 10, "agree": agree, "labelled": 0,
+        "champion_right": 0, "challenger_right": 0,
     }  # fmt: skip
     # A reader agrees with the challenger on an image where the two differ.
     page = place.reader.get("/review/api/queue", params={"task": TASK, "reason": "disagreement"}).json()

@@ -76,7 +76,10 @@ def enter(
         raise Conflict("This image is being erased and queued at once.", hint="Send it again later.")
     row.reasons = [*row.reasons, *(reason for reason in reasons if reason not in row.reasons)]
     row.priority = max(row.priority, priority)
-    row.case_id = (about if row.image_id == image.id else None) or row.case_id
+    first = image if row.image_id == image.id else images.get(scope, row.image_id)
+    # A copy that is nobody's may be called by another one's case; the same photograph goes with it then.
+    if first is image or (row.case_id, first.case_key, first.patient_id) == (None, None, None):
+        row.case_id = about or row.case_id
     if row.state != "done":
         row.readers_needed = max(row.readers_needed, readers_needed)
     row.updated_at = scope.now

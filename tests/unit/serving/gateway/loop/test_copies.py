@@ -11,7 +11,7 @@ from serving.gateway.blobs import BlobStore, keep
 from serving.gateway.loop.reading import Said, doubt, record, undo
 from serving.gateway.retention import Eraser
 from serving.gateway.store import Store
-from serving.gateway.store.repositories import labels, patients, predictions, queue
+from serving.gateway.store.repositories import cases, labels, patients, predictions, queue
 from serving.gateway.store.tables import QueueEntry
 from tests.gateway_rows import ORIGIN, image_of
 
@@ -142,3 +142,25 @@ def test_an_erasure_takes_one_copy_with_its_entry_and_another_copy_may_wait(
     sender.kept = keep(blobs, sender.tenant, b"one photograph", "image/png")
     sender.send("uncertain")
     assert [row.state for row in sender.all()] == ["waiting"]
+
+
+def test_a_copy_that_is_nobodys_is_called_by_the_case_of_a_later_one(
+    store: Store, blobs: BlobStore, tenant: str
+) -> None:
+    kept = keep(blobs, tenant, b"one photograph", "image/png")
+    found = []
+    for key in (None, "first", "second"):
+        with store.write(tenant, "test") as scope:
+            image = image_of(scope, kept, case_key=key)
+            said = predictions.add(
+                scope, ORIGIN, image_id=image.id, verdict="gradable", answer={"heads": HEADS}
+            )
+            case = cases.log(scope, key, {"image_id": image.id}, by="ada") if key else None
+            entry = queue.enter(
+                scope, task="dr_grading", image_id=image.id, prediction_id=said.id, reasons=["uncertain"],
+                priority=1.0, case_id=case.id if case else None,
+            )  # fmt: skip
+            assert entry is not None
+            found.append(entry.case_id and cases.by_id(scope, entry.case_id).key)
+    # The next one's case is another one's: erased, it would take what was said of the first along.
+    assert found == [None, "first", "first"]
