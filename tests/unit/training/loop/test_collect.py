@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -14,9 +15,13 @@ from data.paths import Home
 from tests.review_exports import Exported, picture
 from tests.trainings import tiny_dataset, tiny_task
 from training.loop.collect import Wishes, collect
+from training.loop.due import Trigger
 from training.loop.places import default_base, keep, kept, open_base, place
 from training.loop.report import changes, lines
-from training.loop.status import count, standing
+from training.loop.status import count, due_now, standing
+
+if TYPE_CHECKING:
+    from training.registry.client import Registry
 
 TASK = tiny_task()
 
@@ -87,6 +92,27 @@ def test_labels_are_counted_without_their_pictures(home: Home, base: Dataset, tm
     for path in (folder / "images").iterdir():
         path.unlink()
     assert changes(count("tiny", TASK.heads, str(folder), str(base.root))) == 5
+
+
+def test_labels_that_correct_are_counted_where_they_are_to_be_taken(
+    home: Home, base: Dataset, tmp_path: Path
+) -> None:
+    made = Exported()
+    for _, row in base.split("train").iloc[:3].iterrows():
+        made.label(
+            base.image_path(row["path"]).read_bytes(), "low" if row["label.grade"] != "low" else "high"
+        )
+    export, registry = str(made.write(tmp_path / "export")), cast("Registry", Versions(None))
+
+    def due(wishes: Wishes) -> tuple[bool, int]:
+        trigger = Trigger(always=False, labels=3)
+        found = due_now(
+            registry, "tiny", TASK.heads, labels=export, base=str(base.root), wishes=wishes, trigger=trigger
+        )
+        return found.due, found.gathered
+
+    assert due(Wishes(correct=True)) == (True, 3)
+    assert due(Wishes()) == (False, 0)
 
 
 def test_wishes_survive_json() -> None:
