@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from data.errors import RetidermError, SourceError, UsageError
-from data.files import atomic_dir
+from data.files import atomic_dir, read_json, sha256_bytes, write_json, write_text
 from data.sources.base import fail
 from data.sources.review_export import EXCLUDED, IMAGE_NAME, IMAGES, INFO, LABELS, Export, read_export
 from data.store import link
@@ -35,6 +35,7 @@ _TRIES = 3
 _PIECE = 1 << 20
 #: Of what a zip unpacks to. More than any queue of a day, and less than a disk.
 MOST_BYTES = 64 << 30
+_SHOWN = 16
 _UNUSED_S = 7 * 24 * 3600
 
 
@@ -48,7 +49,8 @@ def fetch(source: str, task: str, heads: Sequence[Head] = (), *, images: bool = 
     """Labels for a task, checked, in a folder of the loop's own that is named by their content.
 
     ``source`` is a folder, a ``.zip``, or the gateway's address (``https://…``), which is asked with the
-    token of ``RETIDERM_REVIEW_TOKEN``. Without ``images`` labels can be counted, not learned from.
+    token of ``RETIDERM_REVIEW_TOKEN``. Without ``images`` labels can be counted, not learned from. What
+    other tenants' exports named as erased counts as erased here too.
 
     Raises:
         SourceError: what came is no such export, or faulty.
@@ -66,6 +68,12 @@ def fetch(source: str, task: str, heads: Sequence[Head] = (), *, images: bool = 
         else:
             opened = _there(source)
         export = read_export(opened, task=task, heads=heads, images=images)
+        if (excluded := _remembered(task, export)) != export.excluded:
+            merged = work / "merged"
+            (merged / IMAGES).mkdir(parents=True)
+            _copy(export, merged, images=images)
+            write_text(merged / EXCLUDED, "".join(f"{sha256}\n" for sha256 in sorted(excluded)))
+            export = read_export(merged, task=task, heads=heads, images=False)
         # A count without pictures is not what a dataset is made of.
         target = root / (places.short(export.digest) + ("" if images else "-counted"))
         if not target.is_dir():
@@ -74,6 +82,33 @@ def fetch(source: str, task: str, heads: Sequence[Head] = (), *, images: bool = 
         os.utime(target)
         tidy(root, keep=target, excluded=export.excluded)
     return read_export(target, task=task, heads=heads, images=images)
+
+
+def _remembered(task: str, export: Export) -> frozenset[str]:
+    """What an export names as erased, and what those of before named, of any tenant; kept for those to come.
+
+    A base may hold another tenant's images, of whose erasure this export says nothing. What it labels itself
+    was sent again.
+    """
+    root = places.place(task, places.EXCLUDED)
+    root.mkdir(parents=True, exist_ok=True)
+    labelled = {label.sha256 for label in export.labels}
+    own = root / f"{sha256_bytes(export.tenant.encode())[:_SHOWN]}.json"
+    known = {path: _read_remembered(path) for path in root.glob("*.json")}
+    now = (known.get(own, set()) - labelled) | export.excluded
+    if now != known.get(own, set()):
+        write_json(own, {"tenant": export.tenant, "excluded": sorted(now)})
+    return frozenset(set().union(*known.values()) - labelled) | export.excluded
+
+
+def _read_remembered(path: Path) -> set[str]:
+    try:
+        return {str(sha256) for sha256 in read_json(path)["excluded"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"{path} should say what was erased, and can't be read: {error}.",
+            hint="Restore it from a copy. Without it images that were erased may be learned from.",
+        ) from error
 
 
 def tidy(root: Path, *, keep: Path, excluded: frozenset[str]) -> None:

@@ -5,6 +5,7 @@
     labels/<digest>/      an export, as it was read
     datasets/<digest>/    the dataset of a version that was judged: the base of the next one
     weights/              a champion's weights, for a warm start
+    excluded/             what exports named as erased, by tenant: it holds for every later dataset
     retrain.lock          a retraining runs here
 """
 
@@ -24,7 +25,7 @@ from serving.core.pointer import check_name
 if TYPE_CHECKING:
     from training.registry.client import Registry
 
-LABELS, DATASETS, WEIGHTS = "labels", "datasets", "weights"
+LABELS, DATASETS, WEIGHTS, EXCLUDED = "labels", "datasets", "weights", "excluded"
 #: Held while a retraining of the task runs here.
 LOCK = "retrain.lock"
 _SHOWN = 12

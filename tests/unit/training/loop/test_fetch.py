@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from data.errors import SourceError, UsageError
 from data.paths import Home
+from data.sources.review_export import read_export
 from tests.review_exports import Exported, picture
 from training.loop import fetch as module
 from training.loop.fetch import TOKEN, FetchError, address_of, fetch
@@ -95,6 +97,32 @@ def test_older_exports_go_when_they_hold_what_was_erased_or_lie_unused(home: Hom
     fetch(str(later.write(tmp_path / "c")), "tiny")
     assert not second.root.exists()
     assert third.root.is_dir()
+
+
+def test_what_one_tenant_erased_holds_for_anothers_export_too(home: Home, tmp_path: Path) -> None:
+    erased, again = (hashlib.sha256(picture(number)).hexdigest() for number in (1, 2))
+    ours = Exported(info={"tenant": "ours"}, excluded=[erased, again])
+    assert fetch(str(ours.write(tmp_path / "ours")), "tiny", images=False).excluded == {erased, again}
+    theirs = Exported(info={"tenant": "theirs"})
+    # They have the second one too, with a label: it is theirs.
+    theirs.label(picture(2), "low")
+    plain = read_export(theirs.write(tmp_path / "theirs")).digest
+    found = fetch(str(tmp_path / "theirs"), "tiny")
+    assert found.excluded == {erased}
+    assert found.digest != plain
+    assert (tmp_path / "theirs" / "excluded.txt").read_text() == ""  # one's own folder is left as it is
+    # Another task's datasets are another matter.
+    elsewhere = Exported(task="other", info={"tenant": "theirs"})
+    assert fetch(str(elsewhere.write(tmp_path / "other")), "other").excluded == frozenset()
+    # Sent again, with a label, it is one's own once more.
+    ours.excluded = []
+    ours.label(picture(1), "low")
+    assert fetch(str(ours.write(tmp_path / "ours")), "tiny").excluded == {again}
+    assert fetch(str(tmp_path / "theirs"), "tiny").excluded == frozenset()
+    (kept,) = (home.root / "loop" / "tiny" / "excluded").glob("*.json")
+    kept.write_text("{}")
+    with pytest.raises(SourceError, match="should say what was erased"):
+        fetch(str(tmp_path / "theirs"), "tiny")
 
 
 class Gateway:
