@@ -14,6 +14,7 @@ from serving.gateway.access import Role, create
 from serving.gateway.app import create_app
 from serving.gateway.blobs import keep
 from serving.gateway.gateway import Gateway
+from serving.gateway.loop import registry as module
 from serving.gateway.settings import Settings
 from serving.gateway.store import open_store
 from serving.gateway.store.repositories import predictions
@@ -100,3 +101,18 @@ def test_how_it_answered_beside_the_champion_goes_into_the_ledger(
         # It is gone with the request.
         assert not Path(asked[asked.index("--comparison") + 1]).exists()
     assert promote(client, "5")["seen"] is None
+
+
+def test_a_decision_that_takes_long_is_answered_before_it_is_over(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"version": "4", "why": "it is better"}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_PATIENCE_S", 0.0)
+        found = client.post("/review/api/models/dr_grading/rollback", json=said)
+    assert (found.status_code, found.json()["under_way"]) == (202, True)
+    assert "Look at the ledger" in found.json()["message"]
+    # The next one waits for its turn.
+    found = client.post("/review/api/models/dr_grading/rollback", json=said)
+    assert found.status_code == 200
+    assert found.json()["asked"][:5] == ["models", "rollback", "dr_grading", "--to", "4"]
