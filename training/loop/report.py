@@ -121,7 +121,8 @@ def _attention(plan: Plan) -> Iterator[str]:
         named = (case["cases"] or case["images"] or case["sha256"])[0]
         for head, told in case["labels"].items():
             outcome = told["outcome"]
-            if outcome == "withdrawn" or (outcome == "frozen" and not told["readers"]):
+            nobody = not told["readers"] and "decided_by" not in told
+            if outcome == "withdrawn" or (outcome == "frozen" and nobody):
                 yield f"{named} ({head}): {outcome}, its label was taken back, the base has {told['was']}"
             elif outcome in ("changed", "corrected", "differs", "frozen", "unlabelled"):
                 says, was = told["value"] or "cannot grade", told.get("was") or "nothing"

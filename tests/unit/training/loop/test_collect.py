@@ -94,6 +94,25 @@ def test_labels_are_counted_without_their_pictures(home: Home, base: Dataset, tm
     assert changes(count("tiny", TASK.heads, str(folder), str(base.root))) == 5
 
 
+def test_the_report_names_what_was_taken_back_and_what_is_erased_elsewhere(
+    home: Home, base: Dataset, tmp_path: Path
+) -> None:
+    made = Exported()
+    sent = made.label(picture(1), "low")
+    first = collect("tiny", TASK.heads, str(made.write(tmp_path / "one")), str(base.root), Wishes())
+    keep(ingest(first.source, base.heads, tmp_path / "next", task="tiny"))
+    made.take_back(sent)
+    row = base.split("test").iloc[0]
+    made.excluded = [row["sha256"]]
+    found = collect("tiny", TASK.heads, str(made.write(tmp_path / "two")), "", Wishes())
+    assert changes(found.report) == 1
+    assert any(
+        "withdrawn, its label was taken back, the base has low" in e for e in found.report["attention"]
+    )
+    assert found.report["erased_elsewhere"] == [row["id"]]
+    assert f"didn't come from review: {row['id']}" in "\n".join(lines(found.report))
+
+
 def test_labels_that_correct_are_counted_where_they_are_to_be_taken(
     home: Home, base: Dataset, tmp_path: Path
 ) -> None:
