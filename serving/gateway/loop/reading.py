@@ -167,11 +167,15 @@ def skip(scope: Scope, entry_id: str, *, reader: str) -> QueueEntry:
 def doubt(scope: Scope, entry: QueueEntry) -> QueueEntry:
     """A user rejects what was labelled: one further reader looks, as the second of two does.
 
-    Where somebody has decided between readers, or three have read it, it stays as it is.
+    What was put aside waits again. Where somebody has decided between readers, or three have read it, it
+    stays as it is.
     """
     standing = labels_of(scope, entry)
     read = len(by_reader(standing))
     decided = any(row.source == ADJUDICATION for row in standing)
+    if entry.state == "skipped":
+        queue.move(scope, entry.id, "waiting")
+        return _settle(scope, entry)
     if entry.state != "done" or decided or read >= _MOST_READERS:
         return entry
     entry.readers_needed = max(entry.readers_needed, read + 1)

@@ -31,6 +31,7 @@ from serving.gateway.store.tables import (
 )
 from serving.gateway.store.types import about
 
+from . import copies
 from .parts import one, own, page
 
 #: What has an age of its own, and by which moment.
@@ -134,6 +135,7 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
     labelled = _labelled(scope, images)
     told = _values_in(scope, Prediction, Prediction.id, Prediction.image_id, images)
     told |= _values_in(scope, Prediction, Prediction.id, Prediction.scan_id, found.scans)
+    left = copies.places(scope, images, found.cases, told)
     # A label of an image that stays may name an answer that goes.
     _unlink(scope, Label, Label.prediction_id, told)
     counts: dict[str, Any] = {
@@ -156,6 +158,9 @@ def remove(scope: Scope, found: Reach, *, name: str, reason: str) -> Erasure:
     _unlink(scope, Image, Image.derived_from, images)
     counts["images"] = _delete(scope, Image, Image.id, images)
     counts["patients"] = _delete(scope, Patient, Patient.id, found.patients)
+    # What was deleted by statements is still in the session's memory.
+    scope.session.expire_all()
+    copies.pass_on(scope, left)
     row = Erasure(
         tenant_id=scope.tenant,
         about=name,

@@ -22,6 +22,7 @@ from serving.gateway.store.repositories import (
     audit,
     case_files,
     cases,
+    copies,
     erasures,
     features,
     idempotency,
@@ -95,6 +96,10 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "labels.taken_back": lambda s, w: empty(labels.taken_back(s, "skin_lesion")),
     "cases.of_images": lambda s, w: empty(cases.of_images(s, images.with_content(s, w.sha256))),
     "cases.by_ids": lambda s, w: empty(cases.by_ids(s, [w.case_row])),
+    "copies.pass_on": lambda s, w: empty(
+        copies.pass_on(s, [copies.Place(ORIGIN.task, w.sha256, ("audit",), 1.0, 1)])
+    ),
+    "copies.places": lambda s, w: empty(copies.places(s, [w.image], [w.case_row], [w.prediction])),
     "erasures.aged": lambda s, w: empty(erasures.aged(s, "image", s.now + dt.timedelta(days=1))),
     "erasures.contents": lambda s, w: gone(lambda: erasures.contents(s, w.erasure)),
     "erasures.excluded": lambda s, w: empty(erasures.excluded(s)),

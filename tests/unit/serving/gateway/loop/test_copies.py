@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from serving.gateway.blobs import BlobStore, keep
-from serving.gateway.loop.reading import Said, doubt, record, undo
+from serving.gateway.loop.reading import Said, doubt, record, skip, undo
 from serving.gateway.retention import Eraser
 from serving.gateway.store import Store
 from serving.gateway.store.repositories import cases, labels, patients, predictions, queue
@@ -141,6 +141,32 @@ def test_an_erasure_takes_one_copy_with_its_entry_and_another_copy_may_wait(
     assert sender.all() == []
     sender.kept = keep(blobs, sender.tenant, b"one photograph", "image/png")
     sender.send("uncertain")
+    assert [row.state for row in sender.all()] == ["waiting"]
+
+
+def test_where_the_first_copy_is_erased_another_one_waits_in_its_place(
+    sender: Sender, blobs: BlobStore
+) -> None:
+    entry = sender.send("uncertain")
+    sender.send("rejected")
+    sender.say(entry, "eve", MILD)
+    Eraser(sender.store, blobs).patient(sender.tenant, sender.patients[0], actor="test", reason="asked")
+    (row,) = sender.all()
+    assert (row.state, row.reasons) == ("waiting", ["uncertain", "rejected"])
+    with sender.store.read(sender.tenant) as scope:
+        assert labels.listed(scope, image_id=row.image_id) == []
+        assert predictions.get(scope, row.prediction_id).image_id == row.image_id
+    assert sender.say(row.id, "bob", SEVERE) == "done"
+
+
+def test_what_was_put_aside_waits_again_when_its_user_rejects_it(sender: Sender) -> None:
+    entry = sender.send("uncertain")
+    assert entry is not None
+    with sender.store.write(sender.tenant, "test") as scope:
+        skip(scope, entry, reader="eve")
+    sender.send("unusual")
+    assert [row.state for row in sender.all()] == ["skipped"]
+    sender.send("rejected")
     assert [row.state for row in sender.all()] == ["waiting"]
 
 
