@@ -114,8 +114,8 @@ def tasks(questions: Iterable[Question], choices: Sequence[Choice], task: str) -
     """Cases as Label Studio's tasks, for its import.
 
     A prediction's ``score`` is the least of the heads' top probabilities, so that sorting by it shows the
-    least certain first. A head of other classes (another version's answer) has no
-    prediction: these choices can't say it. Ids of results depend on the case alone: the same batch is the same file.
+    least certain first. A head of other classes (another version's answer) has no prediction: these choices
+    can't say it. Ids of results depend on the case alone: the same batch is the same file.
     """
     _check(choices)
     made = []
