@@ -6,6 +6,7 @@ ROLE ROI`` prints what it reads.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def read_roi(models: Path, role: str, roi: str) -> dict[str, Any]:
     if (folder / "index.faiss").exists():
         index = faiss.read_index(str(folder / "index.faiss"))
         found["index"] = index
-    if (folder / "calib.json").exists():
+    # A new fit takes the old calibration away, maybe in this moment.
+    with contextlib.suppress(FileNotFoundError):
         found["calib"] = json.loads((folder / "calib.json").read_text())
     return found
 
