@@ -2,7 +2,8 @@
 
 A content has a row of its own (``blobs``), whose lock uploads and clean-ups share. A clean-up leaves that row
 behind for a day, with :data:`_GONE` as its size: an upload that kept its bytes before it sees that they may
-be gone, without asking the image store in its transaction.
+be gone, without asking the image store in its transaction. The note stays that day, whoever sends the content
+again: another upload may have kept its bytes before the clean-up too.
 """
 
 from __future__ import annotations
@@ -58,9 +59,6 @@ def add(
     patient = patients.get(scope, patient_id).id if patient_id is not None else None
     origin = get(scope, derived_from).id if derived_from is not None else None
     if _hold(scope, kept.sha256, kept.bytes) == _GONE:
-        here = own(scope, Blob).where(Blob.sha256 == kept.sha256)
-        content = scope.session.scalars(here.execution_options(populate_existing=True)).one()
-        content.bytes, content.created_at = kept.bytes, scope.now
         scope.afterwards.append(kept.ensure)
     row = Image(
         tenant_id=scope.tenant,
@@ -163,13 +161,17 @@ def lock_content(scope: Scope, sha256: str, size: int = 0) -> int:
 def forget_content(scope: Scope, sha256: str) -> None:
     """Note that a content is gone, which is held by :func:`lock_content` and referred to by nobody.
 
-    The notes of more than a day ago go.
+    Of the notes of more than a day ago those go that no image refers to; the others become contents again.
     """
     ours = Blob.tenant_id == scope.tenant
     noted = update(Blob).where(ours, Blob.sha256 == sha256).values(bytes=_GONE, created_at=scope.now)
     scope.session.execute(noted)
-    old = delete(Blob).where(ours, Blob.bytes == _GONE, Blob.created_at < scope.now - _NOTED)
-    scope.session.execute(old)
+    old = (ours, Blob.bytes == _GONE, Blob.created_at < scope.now - _NOTED)
+    theirs = (Image.tenant_id == scope.tenant, Image.sha256 == Blob.sha256)
+    size = select(func.max(Image.bytes)).where(*theirs).scalar_subquery()
+    refers = select(Image.id).where(*theirs).exists()
+    scope.session.execute(update(Blob).where(*old, refers).values(bytes=size))
+    scope.session.execute(delete(Blob).where(*old, ~refers))
 
 
 def _hold(scope: Scope, sha256: str, size: int) -> int:

@@ -466,12 +466,42 @@ def test_no_transaction_waits_for_the_image_store(store: Store, tenant: str, tmp
     assert ("put", 0) in blobs.calls
     assert not any(used for _, used in blobs.calls)
     assert blobs.get(tenant, kept.sha256) == b"sent again"
-    # It is as any other now: nobody looks again, and no clean-up takes it.
+    # That day everybody looks, and no clean-up takes it.
     blobs.calls.clear()
     with store.write(tenant, "test") as scope:
         image_of(scope, kept)
-    assert (blobs.calls, eraser.sweep(tenant)) == ([], 0)
+    assert (blobs.calls, eraser.sweep(tenant)) == ([("size", 0)], 0)
     assert blobs.get(tenant, kept.sha256) == b"sent again"
+    # After it the content is one as any other.
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1, seconds=1)
+    store.clock = lambda: tomorrow
+    with store.write(tenant, "test") as scope:
+        other = keep(blobs, tenant, b"another", "image/png").sha256
+        images.lock_content(scope, other)
+        images.forget_content(scope, other)
+    blobs.calls.clear()
+    with store.write(tenant, "test") as scope:
+        image_of(scope, kept)
+    assert blobs.calls == []
+    eraser.sweep(tenant)
+    assert blobs.get(tenant, kept.sha256) == b"sent again"
+
+
+def test_who_looks_for_bytes_does_not_look_for_others(
+    store: Store, blobs: FolderBlobs, tenant: str, eraser: Eraser
+) -> None:
+    """Two uploads kept their bytes before a clean-up; the first with a row is killed before it looks."""
+    with store.write(tenant, "test") as scope:
+        before = patients.add(scope, name="Ada").id
+        image_of(scope, keep(blobs, tenant, b"sent thrice", "image/png"), patient_id=before)
+    one, two = (keep(blobs, tenant, b"sent thrice", "image/png") for _ in range(2))
+    eraser.patient(tenant, before, **WHO)
+    with store.write(tenant, "test") as scope:
+        image_of(scope, one)
+        scope.afterwards.clear()
+    with store.write(tenant, "test") as scope:
+        image_of(scope, two)
+    assert blobs.get(tenant, two.sha256) == b"sent thrice"
 
 
 def test_what_a_clean_up_took_is_known_for_a_day(store: Store, blobs: FolderBlobs, tenant: str) -> None:
