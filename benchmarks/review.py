@@ -100,13 +100,17 @@ def fill(running: Gateway, cases: int) -> str:
     pictures = [draw(one) for one in plan("lesion", PICTURES, size=512)]
     try:
         tenant = unscoped.ensure_tenant(store, settings.tenant).id
-        kept = [keep(blobs, tenant, data, "image/jpeg") for data in pictures]
         for start in track(range(0, cases, AT_ONCE), "Filling the queue", -(-cases // AT_ONCE)):
+            # A photograph waits once, so each is another file: bytes behind a JPEG's end are nobody's.
+            kept = [
+                keep(blobs, tenant, pictures[number % PICTURES] + str(number).encode(), "image/jpeg")
+                for number in range(start, min(start + AT_ONCE, cases))
+            ]
             with store.write(tenant, "benchmark") as scope:
                 for number in range(start, min(start + AT_ONCE, cases)):
                     image = images.add(
                         scope,
-                        kept[number % PICTURES],
+                        kept[number - start],
                         media_type="image/jpeg",
                         width=512,
                         height=512,
