@@ -9,6 +9,7 @@ import typer
 
 from data.errors import UsageError
 from pipelines.cluster import HOME_CLAIM
+from pipelines.commands.loop_parts import Account, Experiment, Host, Namespace
 
 app = typer.Typer()
 
@@ -89,7 +90,7 @@ def compile_(
 def submit(
     task: Annotated[str, typer.Argument(help="A task's name or a task file.")],
     data: Annotated[str, typer.Option("--data", help="The images as the cluster sees them: KIND:PATH.")],
-    host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
+    host: Host,
     home_claim: _Claim,
     cron: Annotated[
         str | None,
@@ -105,9 +106,9 @@ def submit(
     settings: _Settings = None,
     profile: _Profile = None,
     environment: _Environment = None,
-    namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
-    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
-    service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,
+    namespace: Namespace = None,
+    experiment: Experiment = "retiderm",
+    service_account: Account = None,
     promote: Annotated[
         bool, typer.Option("--promote/--no-promote", help="Let an accepted version serve.")
     ] = True,

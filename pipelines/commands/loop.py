@@ -13,6 +13,7 @@ import typer
 from data.errors import RetidermError, UsageError
 from pipelines.cluster import HOME_CLAIM
 from pipelines.commands.loop_parts import (
+    Account,
     Anyway,
     Backbone,
     Base,
@@ -20,12 +21,15 @@ from pipelines.commands.loop_parts import (
     Correct,
     Drift,
     Environment,
+    Experiment,
     Extend,
     Forbids,
+    Host,
     Json,
     Labels,
     Leave,
     Licence,
+    Namespace,
     Needed,
     Profile,
     Promote,
@@ -264,7 +268,7 @@ def compile_(
 def submit(
     task: Task,
     labels: Labels,
-    host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
+    host: Host,
     home_claim: Claim,
     cron: Annotated[
         str | None,
@@ -286,9 +290,9 @@ def submit(
     settings: Settings = None,
     profile: Profile = None,
     environment: Environment = None,
-    namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
-    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
-    service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,
+    namespace: Namespace = None,
+    experiment: Experiment = "retiderm",
+    service_account: Account = None,
     promote: Promote = False,
 ) -> None:
     """Send the pipeline `retrain` to Kubeflow, once or on a schedule.

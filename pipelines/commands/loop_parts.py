@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pipelines.retrain import Retrain
 
 Task = Annotated[str, typer.Argument(help="A task's name (`retiderm tasks list`) or a task file.")]
+Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")]
+Namespace = Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")]
+Experiment = Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")]
+Account = Annotated[str | None, typer.Option("--service-account", help="The pods' service account.")]
 Labels = Annotated[
     str,
     typer.Option(

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.loop_parts import Claim, Environment, Profile, Settings, Task
+from pipelines.commands.loop_parts import (
+    Account,
+    Claim,
+    Environment,
+    Experiment,
+    Host,
+    Namespace,
+    Profile,
+    Settings,
+    Task,
+)
 
 
 def watch(
@@ -18,7 +28,7 @@ def watch(
             "volume that RETIDERM_HOME is."
         ),
     ],
-    host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines' address.")],
+    host: Host,
     home_claim: Claim,
     cron: Annotated[
         str | None,
@@ -29,9 +39,9 @@ def watch(
     settings: Settings = None,
     profile: Profile = None,
     environment: Environment = None,
-    namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
-    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment to file it under.")] = "retiderm",
-    service_account: Annotated[str | None, typer.Option(help="The pods' service account.")] = None,
+    namespace: Namespace = None,
+    experiment: Experiment = "retiderm",
+    service_account: Account = None,
 ) -> None:
     """Send the pipeline `drift` to Kubeflow: it judges the newest answers of a task's champion.
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from serving.gateway.access import Role, create
-from serving.gateway.app import create_app
 from serving.gateway.blobs import keep
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop import registry as module
 from serving.gateway.settings import Settings
-from serving.gateway.store import open_store
 from serving.gateway.store.repositories import predictions
 from serving.gateway.store.repositories.predictions import Origin
-from tests.gateway_rows import ORIGIN, folder_blobs, image_of
+from tests.gateway_rows import ORIGIN, image_of
 
 #: Says what it was asked, and what the file holds that ``--comparison`` names. Version 4 is the challenger.
 COMMAND = (
@@ -37,24 +33,8 @@ RIVAL = replace(
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    settings = Settings(
-        models_url="http://127.0.0.1:9", systems=("v1", "review"), drift_minutes=0, registry_command=COMMAND
-    )
-    return Gateway(
-        settings,
-        store=open_store(f"sqlite:///{tmp_path / 'x.db'}"),
-        blobs=folder_blobs(tmp_path / "images"),
-    )
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[TestClient]:
-    with gateway.store.write(gateway.tenant, "test") as scope:
-        token = create(scope, role=Role.REVIEWER, name="eve", subject="eve").text
-    with TestClient(create_app(gateway=gateway)) as found:
-        found.headers["x-api-key"] = token
-        yield found
+def settings(settings: Settings) -> Settings:
+    return replace(settings, registry_command=COMMAND)
 
 
 def answer(gateway: Gateway, number: int, champion: str, challenger: str, origin: Origin = ORIGIN) -> None:

@@ -5,45 +5,20 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from serving.gateway.access import Role, create
-from serving.gateway.app import create_app
 from serving.gateway.blobs import keep
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.reading import Said, record
-from serving.gateway.settings import Settings
-from serving.gateway.store import open_store
 from serving.gateway.store.repositories import labels, predictions, queue
-from tests.gateway_rows import ORIGIN, folder_blobs, image_of
+from tests.gateway_rows import ORIGIN, image_of
 
 GRADE = {"label": "mild", "confidence": 0.6, "probabilities": {"mild": 0.6, "severe": 0.4}}
 HAIR = {"label": "wavy", "confidence": 0.9, "probabilities": {"wavy": 0.9, "curly": 0.1}}
 ROUTE, TASK = "/v1/review/label-studio", {"task": "dr_grading"}
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    settings = Settings(models_url="http://127.0.0.1:9", systems=("v1", "review"), drift_minutes=0)
-    return Gateway(
-        settings,
-        store=open_store(f"sqlite:///{tmp_path / 'x.db'}"),
-        blobs=folder_blobs(tmp_path / "images"),
-    )
-
-
-@pytest.fixture
-def client(gateway: Gateway) -> Iterator[TestClient]:
-    with gateway.store.write(gateway.tenant, "test") as scope:
-        token = create(scope, role=Role.REVIEWER, name="eve", subject="eve").text
-    with TestClient(create_app(gateway=gateway)) as found:
-        found.headers["x-api-key"] = token
-        yield found
 
 
 def wait(gateway: Gateway, count: int, answer: dict[str, Any] | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -12,21 +11,8 @@ from serving.gateway.access import Role, create
 from serving.gateway.app import create_app
 from serving.gateway.door import COOKIE, PAGE
 from serving.gateway.gateway import Gateway
-from serving.gateway.settings import Settings
-from serving.gateway.store import open_store
-from tests.gateway_rows import folder_blobs
 
 ROUTE = "/review/api/session"
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    settings = Settings(models_url="http://127.0.0.1:9", systems=("v1", "review"), drift_minutes=0)
-    return Gateway(
-        settings,
-        store=open_store(f"sqlite:///{tmp_path / 'x.db'}"),
-        blobs=folder_blobs(tmp_path / "images"),
-    )
 
 
 @pytest.fixture
