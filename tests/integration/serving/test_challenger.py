@@ -170,6 +170,9 @@ def test_a_bad_challenger_never_answers_and_leaves_the_champion_alone(
     model.write_bytes(altered)
     challenge(living.root, versions["3"], "3", "shadow")
     until(lambda: f"{BESIDE} version 3 may not serve" in living.predictor.log.read_text())
+    # The two look each in its own time: the transformer may hear of it after the predictor has refused it.
+    until(lambda: metadata(living) != {})
+    assert mode(living) == ("starting", 0.0)
     assert ask(living, "v2 json", [GOOD], task=BESIDE).status == 503
     assert httpx.get(f"{living.url}/v2/models/{BESIDE}/ready").status_code == 503
     for wire in WIRES:
