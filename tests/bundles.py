@@ -37,6 +37,13 @@ HEADS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "dr_grading": {"grade": ("no_dr", "mild", "moderate", "severe", "proliferative")},
     "skin_lesion": {"diagnosis": ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")},
 }
+#: What people read for some of these classes, as a trained model's card says it.
+TITLES = {
+    "bcc": "Basal cell carcinoma",
+    "mel": "Melanoma",
+    "nv": "Melanocytic naevus",
+    "vasc": "Vascular lesion",
+}
 
 _MEAN = (0.498, 0.498, 0.498)
 _STD = (0.502, 0.502, 0.502)
@@ -185,7 +192,15 @@ def _heads(task: str, heads: Mapping[str, Sequence[str]] | Sequence[HeadCard] | 
         heads = HEADS.get(task, {"head": ("no", "yes")})
     if isinstance(heads, Mapping):
         return tuple(
-            HeadCard(name, tuple(classes), coverage=0.9, qhat=0.8, uncertain_below=0.3, calibrated_on=40)
+            HeadCard(
+                name,
+                tuple(classes),
+                tuple(TITLES.get(one, one) for one in classes),
+                coverage=0.9,
+                qhat=0.8,
+                uncertain_below=0.3,
+                calibrated_on=40,
+            )
             for name, classes in heads.items()
         )
     return tuple(heads)

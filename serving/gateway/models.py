@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,6 +159,18 @@ class Models:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def titles_of(said: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """What people read for a class, by head, of a model's metadata: only where that is more than its name."""
+    found = (said or {}).get("titles")
+    if not isinstance(found, dict):
+        return {}  # a server of an older release doesn't say
+    return {
+        str(head): {str(name): str(title) for name, title in named.items()}
+        for head, named in found.items()
+        if isinstance(named, dict)
+    }
 
 
 @dataclass(frozen=True, slots=True)

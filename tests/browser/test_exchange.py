@@ -65,6 +65,7 @@ def test_labels_are_exported_and_label_studios_imported(clinic: Clinic, meet: Me
     expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("3 tasks are in")
     name, data = downloaded(visit, "Interface (XML)")
     assert (name, b'name="diagnosis"' in data) == ("label-studio-skin_lesion.xml", True)
+    assert b'value="mel" hint="Melanoma"' in data
 
     # Nothing of what can't be taken is taken, and the page says why.
     alert = page.get_by_role("dialog").get_by_role("alert")

@@ -13,6 +13,7 @@ from serving.gateway.access import Role
 from serving.gateway.store.repositories import queue, tokens
 from tests.browser.conftest import Meet, Visit
 from tests.browser.world import HOSTILE, Clinic, World
+from tests.bundles import TITLES
 
 
 @pytest.fixture
@@ -79,6 +80,33 @@ def test_a_session_is_no_longer_than_its_token(clinic: Clinic) -> None:
             )
             tokens.revoke(scope, own.id)
         assert client.get("/review/api/queue").status_code == 401
+
+
+def test_classes_are_called_by_what_people_read(clinic: Clinic, meet: Meet) -> None:
+    visit = meet(clinic.reader())
+    page = visit.page
+    answers = page.locator(".list .what b")
+    expect(answers).to_have_count(6)
+    with clinic.live.client(clinic.reader()) as client:
+        said = client.get("/review/api/queue").json()["items"]
+    names = [one["labels"]["diagnosis"] for one in said]
+    expect(answers).to_have_text([TITLES.get(name, name) for name in names])
+    page.locator(".list a").first.click()
+    visit.case()
+    expect(page.locator(".choice:has([value=mel]) .title")).to_have_text("Melanoma")
+    expect(page.locator(".choice:has([value=akiec]) .title")).to_be_empty()
+
+
+def test_names_alone_do_where_the_models_say_no_more(clinic: Clinic, meet: Meet) -> None:
+    visit = meet()
+    visit.page.route("**/review/api/titles*", lambda route: route.fulfill(status=502))
+    visit.sign_in(clinic.reader())
+    visit.page.locator(".list a").first.click()
+    visit.case()
+    expect(visit.page.locator(".choice .title").first).to_be_empty()
+    visit.press("6", "Enter")
+    visit.told("Saved.")
+    assert [row.value for row in clinic.labels()] == ["nv"]
 
 
 def test_three_cases_by_keys_alone(clinic: Clinic, meet: Meet) -> None:

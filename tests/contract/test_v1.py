@@ -100,6 +100,9 @@ def test_models_are_named_with_what_made_them(v1: V1) -> None:
     assert model["task"] == "dr_grading"
     assert model["version"] == "1"
     assert model["classes"] == {"grade": list(GRADES)}
+    assert model["titles"] == {"grade": {}}
+    titles = found["skin_lesion"]["titles"]["diagnosis"]
+    assert (titles["mel"], titles["nv"], "akiec" in titles) == ("Melanoma", "Melanocytic naevus", False)
     assert model["digest"].startswith("sha256:")
     assert model["dataset_digest"]
     assert model["code_digest"]

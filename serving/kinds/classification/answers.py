@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,22 +77,39 @@ class HeadsResult:
 
 @dataclass(frozen=True, slots=True)
 class HeadsForm:
-    """Heads and the classes of their columns. See ``serving.kinds.base.Form``."""
+    """Heads and the classes of their columns. See ``serving.kinds.base.Form``.
+
+    ``titles`` are what people read for a class, ``{head: {class: title}}``, where a card says more than the
+    class's name. They are of the metadata: no answer carries them.
+    """
 
     classes: Mapping[str, tuple[str, ...]]
+    titles: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of_card(cls, card: Card) -> HeadsForm:
         """The card's heads, in its order."""
-        return cls({head.name: head.classes for head in card.heads})
+        titles = {
+            head.name: {
+                name: title for name, title in zip(head.classes, head.titles, strict=True) if title != name
+            }
+            for head in card.heads
+        }
+        return cls({head.name: head.classes for head in card.heads}, titles)
 
     def parameters(self) -> dict[str, str]:
         """The classes as JSON text."""
-        return {"classes": json.dumps(self.describe()["classes"])}
+        return {"classes": json.dumps(self._columns())}
 
     def describe(self) -> dict[str, Any]:
-        """Names of the columns by head."""
-        return {"classes": {head: list(names) for head, names in self.classes.items()}}
+        """Names of the columns by head, and what people read for them."""
+        return {
+            "classes": self._columns(),
+            "titles": {head: dict(named) for head, named in self.titles.items()},
+        }
+
+    def _columns(self) -> dict[str, list[str]]:
+        return {head: list(names) for head, names in self.classes.items()}
 
     def tensor_types(self) -> list[dict[str, Any]]:
         """V2 metadata of the predictor."""

@@ -9,7 +9,7 @@ import tempfile
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -28,6 +28,7 @@ from serving.gateway.front import take_time
 from serving.gateway.gateway import Gateway
 from serving.gateway.loop.answers import heads_of
 from serving.gateway.loop.reading import Said, bring_in, classes_of, is_half_read, labels_of
+from serving.gateway.models import titles_of
 from serving.gateway.routing import Who, allow
 from serving.gateway.store import unscoped
 from serving.gateway.store.repositories import cases, erasures, images, labels, predictions, queue
@@ -121,7 +122,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         ] = "data",
     ) -> Exchange:
         """What waits (or a batch) as Label Studio's tasks with the model's predictions."""
-        return await gateway.run_images(_exchange, gateway, who, task, batch_id, images == "data")
+        titles = titles_of(await gateway.models.describe(task))
+        return await gateway.run_images(_exchange, gateway, who, task, batch_id, images == "data", titles)
 
     @router.post("/review/api/label-studio", responses=refusals(400, 404, 409, 422), openapi_extra=_EXPORTED)
     @router.post("/v1/review/label-studio", responses=refusals(400, 404, 409, 422), openapi_extra=_EXPORTED)
@@ -275,7 +277,12 @@ def _said(row: Prediction | None, head: str) -> dict[str, Any] | None:
 
 
 def _exchange(
-    gateway: Gateway, who: Identity, task: str, batch_id: uuid.UUID | None, inside: bool
+    gateway: Gateway,
+    who: Identity,
+    task: str,
+    batch_id: uuid.UUID | None,
+    inside: bool,
+    titles: Mapping[str, Mapping[str, str]],
 ) -> Exchange:
     with gateway.store.read(who.tenant, who.actor) as scope:
         rows = queue.urgent(
@@ -290,7 +297,7 @@ def _exchange(
             f"These images have more than {_MOST_INSIDE // 2**20} MiB together.",
             hint="Draw a batch, or have images=page.",
         )
-    choices = _choices(rows, told)
+    choices = _choices(rows, told, titles)
     questions = []
     for row in rows:
         said, image = told[row.prediction_id], shown[row.image_id]
@@ -371,10 +378,18 @@ def _found(scope: Scope, key: str) -> QueueEntry | None:
         return None
 
 
-def _choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:
-    """The heads and classes of the model that answered; where there were several, the most urgent entry's."""
+def _choices(
+    rows: Sequence[QueueEntry], told: dict[str, Prediction], titles: Mapping[str, Mapping[str, str]]
+) -> list[Choice]:
+    """The heads and classes of the model that answered; where there were several, the most urgent entry's.
+
+    Titles are the serving model's, for the classes that it shares.
+    """
     classes = classes_of(told[rows[0].prediction_id])
-    return [Choice(name, classes[name]) for name in classes]
+    return [
+        Choice(head, names, tuple(titles.get(head, {}).get(name, name) for name in names))
+        for head, names in classes.items()
+    ]
 
 
 def _all_choices(rows: Sequence[QueueEntry], told: dict[str, Prediction]) -> list[Choice]:

@@ -14,6 +14,7 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.loop.agreement import agreements
 from serving.gateway.loop.answers import labels_of
 from serving.gateway.loop.policy import WEIGHTS
+from serving.gateway.models import titles_of
 from serving.gateway.routing import Who, allow
 from serving.gateway.store.repositories import labels, predictions, queue
 from serving.gateway.store.repositories.queue import Place
@@ -119,6 +120,12 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             ]
 
         return await gateway.run(read)
+
+    @router.get("/review/api/titles", responses=refusals(422))
+    @allow(Role.REVIEWER)
+    async def titles(who: Who, task: Annotated[Task, Query()]) -> dict[str, dict[str, str]]:
+        """What people read for a task's classes, by head; none where its model is away or has names only."""
+        return titles_of(await gateway.models.describe(task))
 
 
 def _listed(scope: Scope, rows: list[QueueEntry]) -> list[Listed]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serving.gateway.access import Role
 from serving.gateway.gateway import Gateway
+from serving.gateway.models import titles_of
 from serving.gateway.routing import Who, allow
 from serving.gateway.systems.v1.common import refusals
 
@@ -17,8 +18,9 @@ from serving.gateway.systems.v1.common import refusals
 class ServedModel(BaseModel):
     """A model that answers: which files, and what they learned from.
 
-    ``classes`` are each head's; an anomaly model has none. ``mode`` is ``shadow`` or ``share`` for a version
-    that answers beside the one that serves.
+    ``classes`` are each head's, and ``titles`` what people read for them, where that is more than the name;
+    an anomaly model has none. ``mode`` is ``shadow`` or ``share`` for a version that answers beside the one
+    that serves.
     """
 
     model_config = ConfigDict(
@@ -34,6 +36,7 @@ class ServedModel(BaseModel):
                 "code_digest": "sha256:93d1…",
                 "runtime": "onnx 1.23.0",
                 "classes": {"grade": ["no_dr", "mild", "moderate", "severe", "proliferative"]},
+                "titles": {"grade": {"no_dr": "No DR", "mild": "Mild NPDR", "moderate": "Moderate NPDR"}},
                 "intended_use": "…",
                 "limits": ["…"],
                 "mode": None,
@@ -51,6 +54,7 @@ class ServedModel(BaseModel):
     code_digest: str
     runtime: str
     classes: dict[str, list[str]]
+    titles: dict[str, dict[str, str]]
     intended_use: str
     limits: list[str]
     mode: str | None
@@ -82,6 +86,7 @@ def _shown(name: str, said: dict[str, Any]) -> ServedModel:
         name=name,
         task=str(said.get("task") or name),
         classes={head: list(map(str, names)) for head, names in _classes(said).items()},
+        titles=titles_of(said),
         intended_use=str(said.get("intended_use", "")),
         limits=[str(item) for item in said.get("limits", ())],
         mode=said.get("mode") or None,

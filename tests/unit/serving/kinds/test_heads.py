@@ -17,7 +17,7 @@ from serving.kinds.classification.answers import HeadsForm
 from serving.kinds.classification.engine import ClassificationEngine
 from serving.source import open_source
 from serving.transformer.outputs import tensors
-from tests.bundles import tiny_bundle
+from tests.bundles import TITLES, tiny_bundle
 from training.task import load_task
 
 SIZE = (64, 64)
@@ -57,6 +57,16 @@ def test_s3s_classes_are_the_tasks() -> None:
         "pigmentation",
     )
     assert load_task("acne").input_size == load_task("skin_condition").input_size == (224, 224)
+
+
+def test_titles_are_of_the_metadata_and_of_no_answer(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", task="skin_lesion")
+    form = HeadsForm.of_card(bundle.card)
+    titles = form.describe()["titles"]
+    assert titles == {"diagnosis": {name: TITLES[name] for name in ("bcc", "mel", "nv", "vasc")}}
+    assert set(form.parameters()) == {"classes"}
+    # What a client reads from an answer's parameters is the same form.
+    assert HeadsForm(form.classes) == form
 
 
 def test_every_head_answers_and_has_the_map_of_its_own_label(engine: ClassificationEngine) -> None:

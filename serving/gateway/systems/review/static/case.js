@@ -6,6 +6,7 @@ import { CANNOT, asSent, headField, isWhole, ofLabels, whyField } from "./heads.
 import * as memory from "./memory.js";
 import { make, percent, reasonTags, say, words } from "./parts.js";
 import { Stage } from "./stage.js";
+import { titlesOf } from "./titles.js";
 import { undoLast } from "./undo.js";
 
 export async function casePage(place, app, id) {
@@ -123,6 +124,7 @@ export async function casePage(place, app, id) {
         aboutImage(entry))));
   for (const element of open ? [] : place.querySelectorAll("fieldset, textarea")) element.disabled = true;
   paint();
+  titlesOf(entry.task).then((found) => heads.forEach((head, number) => head.entitle(found[names[number]] ?? {})));
   ahead(entry, progress).catch((error) => app.told(error, () => null));
   return {
     close: () => stage.close(),

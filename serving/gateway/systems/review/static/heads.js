@@ -33,9 +33,13 @@ export function headField(entry, name, said, changed, focused) {
     const input = make("input", { type: "radio", name: `head-${name}`, value, onchange: () => ((said.chosen[name] = value), changed()), onfocus: focused });
     return { input, label: make("label", { class: "choice" }, input, make("span", { class: "name" }, make("kbd", { "aria-hidden": "true" }, key), about)) };
   };
+  const titles = {};
   const choices = entry.classes[name].map((value, number) => {
+    const title = make("span", { class: "title soft" });
+    titles[value] = title;
     const made = choice(value, number < 9 ? String(number + 1) : "", [
       ` ${words(value)}`,
+      title,
       value === answer.label ? make("span", { class: "tag" }, "model's answer") : null,
       several && value !== answer.label && answer.set.includes(value) ? make("span", { class: "tag" }, "possible") : null,
     ]);
@@ -50,6 +54,9 @@ export function headField(entry, name, said, changed, focused) {
     choices.map(({ label }) => label));
   return {
     element,
+    entitle(found) {
+      for (const [value, title] of Object.entries(titles)) title.textContent = found[value] ?? "";
+    },
     paint(current) {
       element.classList.toggle("current", current);
       for (const { input } of choices) input.checked = said.chosen[name] === input.value;

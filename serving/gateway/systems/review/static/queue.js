@@ -5,6 +5,7 @@ import { batchForm } from "./batch.js";
 import { exchangeForm } from "./exchange.js";
 import * as memory from "./memory.js";
 import { REASONS, make, percent, plural, reasonTags, say, when, words } from "./parts.js";
+import { titlesOf } from "./titles.js";
 import { undoLast } from "./undo.js";
 
 const STATES = { waiting: "waiting", adjudicate: "readers disagree", done: "done", skipped: "skipped" };
@@ -111,10 +112,12 @@ function nothing(counts, chosen) {
 }
 
 function line(entry) {
-  const labels = Object.values(entry.labels).map(words).join(", ") || "no answer";
+  const labels = make("b", {}, Object.values(entry.labels).map(words).join(", ") || "no answer");
+  if (Object.keys(entry.labels).length)
+    titlesOf(entry.task).then((found) => (labels.textContent = Object.entries(entry.labels).map(([head, label]) => found[head]?.[label] ?? words(label)).join(", ")));
   return make("li", {},
     make("a", { href: `#/case/${entry.id}` },
-      make("span", { class: "what" }, make("b", {}, labels), make("span", { class: "soft" }, words(entry.task))),
+      make("span", { class: "what" }, labels, make("span", { class: "soft" }, words(entry.task))),
       make("span", { class: "why" }, reasonTags(entry.reasons), entry.readers_needed > 1 ? make("span", { class: "tag" }, "two readers") : null),
       make("span", { class: "sure" },
         make("span", { class: "number" }, entry.confidence == null ? "" : `${percent(entry.confidence)} sure`),
