@@ -91,7 +91,9 @@ class HeadsForm:
         """The card's heads, in its order."""
         titles = {
             head.name: {
-                name: title for name, title in zip(head.classes, head.titles, strict=True) if title != name
+                name: title
+                for name, title in zip(head.classes, head.titles, strict=True)
+                if title.casefold() != name.replace("_", " ").casefold()
             }
             for head in card.heads
         }

@@ -11,6 +11,7 @@ from kserve import InferRequest
 
 from data.quality import QualityVerdict
 from serving.answer import ImageAnswer
+from serving.core.bundle import HeadCard
 from serving.identity import ModelInfo
 from serving.kinds import kind_of
 from serving.kinds.classification.answers import HeadsForm
@@ -64,6 +65,10 @@ def test_titles_are_of_the_metadata_and_of_no_answer(tmp_path: Path) -> None:
     form = HeadsForm.of_card(bundle.card)
     titles = form.describe()["titles"]
     assert titles == {"diagnosis": {name: TITLES[name] for name in ("bcc", "mel", "nv", "vasc")}}
+    card = tiny_bundle(
+        tmp_path / "named", heads=[HeadCard("grade", ("no_dr", "mild"), ("No DR", "Mild NPDR"))]
+    ).card
+    assert HeadsForm.of_card(card).describe()["titles"] == {"grade": {"mild": "Mild NPDR"}}
     assert set(form.parameters()) == {"classes"}
     # What a client reads from an answer's parameters is the same form.
     assert HeadsForm(form.classes) == form
