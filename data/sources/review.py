@@ -18,7 +18,9 @@ from data.sources.base import SKIN_OPTION, Licence, Options, Sample, Source, fai
 from data.sources.canonical import Canonical
 from data.sources.folders import stated_licence
 from data.sources.review_export import Export, read_export
-from data.sources.review_plan import BaseRow, Plan, Rules, make_plan
+from data.sources.review_plan import Plan, make_plan
+from data.sources.review_rows import BaseRow
+from data.sources.review_rules import Rules
 from data.sources.tables import reader
 from data.tone import Place
 

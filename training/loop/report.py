@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.files import write_json, write_text
-from data.sources.review_plan import OUTCOMES
+from data.sources.review_rules import OUTCOMES
 from serving.core.agreement import pairs
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from data.dataset import Dataset, Head
 from data.errors import DatasetError, SourceError
 from data.ingest import ingest
 from data.sources.review_export import Export, ReviewLabel
-from data.sources.review_plan import BaseRow, Rules, make_plan
+from data.sources.review_plan import make_plan
+from data.sources.review_rows import BaseRow
+from data.sources.review_rules import Rules
 from tests.anomaly_bundles import file, surface, with_blot
 from tests.anomaly_sets import parts_dataset
 from tests.review_exports import Exported, outcomes, picture
