@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from data.dataset import Head
 from data.errors import RetidermError
 from data.sources.review import base_rows
-from data.sources.review_plan import Rules, make_plan
+from data.sources.review_plan import make_plan
+from data.sources.review_rules import Rules
 from training.loop import places
 from training.loop.collect import Wishes
 from training.loop.due import Drift, Due, Trigger, judge, read_drift
