@@ -3,94 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from data.dataset import Dataset
 from data.errors import DataError, UsageError
 from data.files import read_json, write_json
-from data.provenance import code_digest, hardware, versions
 from training.fit import checkpoint
+from training.fit.reporting import Log, record, record_late, report, say, tracked
+from training.fit.result import FitResult, finish
+from training.fit.signals import asked_to_stop
 from training.labels import Rows, read_rows
 from training.task import Task
 
 if TYPE_CHECKING:
     from training.fit.trainer import Trainer
-    from training.tracking import Tracker
-
-FORMAT = 1
-Epoch = dict[str, Any]
-
-
-class Log(Protocol):
-    """Where epochs are reported to; ``training.tracking.Tracker`` is one."""
-
-    @property
-    def run_id(self) -> str:
-        """The MLflow run."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Take numbers under names."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitResult:
-    """What training came to; the same is in ``fit.json``."""
-
-    out: Path
-    best_epoch: int
-    score: float | None
-    val: Mapping[str, Mapping[str, float]]
-    history: tuple[Epoch, ...]
-    stopped: str
-    seconds: float
-    resumed: int
-    run_id: str | None = None
-
-    @property
-    def summary(self) -> str:
-        """One line for a log."""
-        said = "; ".join(
-            f"{head} " + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-            for head, found in self.val.items()
-        )
-        return f"epoch {self.best_epoch + 1} of {len(self.history)} kept: {said or 'nothing to validate on'}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON holds."""
-        return {
-            "best_epoch": self.best_epoch,
-            "score": self.score,
-            "val": {head: dict(found) for head, found in self.val.items()},
-            "history": list(self.history),
-            "stopped": self.stopped,
-            "seconds": self.seconds,
-            "resumed": self.resumed,
-            "run_id": self.run_id,
-        }
-
-    @classmethod
-    def read(cls, out: Path) -> FitResult:
-        """The result of a finished folder."""
-        about = read_json(out / "fit.json")
-        return cls(
-            out=out,
-            best_epoch=about["best_epoch"],
-            score=about["score"],
-            val=about["val"],
-            history=tuple(about["history"]),
-            stopped=about["stopped"],
-            seconds=about["seconds"],
-            resumed=about["resumed"],
-            run_id=about["run_id"],
-        )
 
 
 def fit(
@@ -137,7 +65,7 @@ def fit(
             if world.leads:
                 _refresh_task(out, task)
                 if tracking and log is None:
-                    _record_late(task, out)
+                    record_late(task, out)
             return FitResult.read(out)
         world.wait()
         state = checkpoint.load(out)
@@ -152,56 +80,20 @@ def fit(
         if world.leads:
             _refresh_task(out, task)
         own = tracking and log is None and world.leads
-        with _tracked(trainer, task, dataset, own) as tracker, _signals() as asked:
+        with tracked(trainer, task, dataset, own) as tracker, asked_to_stop() as asked:
             trainer.asked_to_stop = asked
             log = tracker or log
             for row in trainer.at.history:  # again after an interruption: what was lost is then there
-                _report(log, row)
+                report(log, row)
             stopped = _run(trainer, log)
             if world.leads:
-                _finish(trainer, task, dataset, stopped, log)
+                finish(trainer, task, dataset, stopped, log)
                 if tracker is not None:
-                    _record(tracker, out)
+                    record(tracker, out)
         if world.leads:
             (out / checkpoint.TRACKING).unlink(missing_ok=True)  # the run is closed
         world.wait()
         return FitResult.read(out)
-
-
-@contextlib.contextmanager
-def _tracked(trainer: Trainer, task: Task, dataset: Dataset, wanted: bool) -> Iterator[Tracker | None]:
-    """The MLflow run, the one from before the interruption where there was one, with the epochs so far."""
-    if not wanted:
-        yield None
-        return
-    from training.tracking import run
-
-    remembered = trainer.folder / checkpoint.TRACKING
-    before = read_json(remembered)["run_id"] if remembered.is_file() else None
-    params = {
-        "task": task.name,
-        "profile": task.profile,
-        "seed": trainer.seed,
-        "backbone": task.backbone,
-        "input_size": "x".join(map(str, task.input_size)),
-        "preprocessing": task.preprocessing.to_dict(),
-        "precision": trainer.precision,
-        "device": trainer.device.type,
-        "processes": trainer.world.size,
-        "train": task.to_dict()["train"],
-    }
-    tags = {
-        "task_digest": task.digest,
-        "dataset_digest": dataset.digest,
-        "test_digest": dataset.test_digest,
-        "code_digest": code_digest("data", "training"),
-        "weights": trainer.model.weights_info.source,
-        "synthetic": str(bool(dataset.info.get("synthetic"))).lower(),
-    }
-    name = f"train {task.name} {task.backbone}"
-    with run(task.name, name, params=params, tags=tags, run_id=before) as tracker:
-        write_json(remembered, {"run_id": tracker.run_id})
-        yield tracker
 
 
 def _refresh_task(out: Path, task: Task) -> None:
@@ -219,8 +111,8 @@ def _run(trainer: Trainer, log: Log | None) -> str:
             return str(reason)
         for row in trainer.run():
             if trainer.world.leads:
-                _say(row, trainer.recipe.epochs)
-                _report(log, row)
+                say(row, trainer.recipe.epochs)
+                report(log, row)
             if (reason := trainer.reason_to_stop()) is not None:
                 return str(reason)
     except Stopped:
@@ -306,124 +198,3 @@ def _same(out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Non
             f"{out} holds a run of another {' and another '.join(other)}.",
             hint="Use another folder, or begin anew with --fresh.",
         )
-
-
-def _finish(trainer: Trainer, task: Task, dataset: Dataset, stopped: str, log: Log | None) -> None:
-    from training.fit.curves import draw_curves
-    from training.model import save_model
-
-    at, out = trainer.at, trainer.folder
-    keep_best = task.train.select == "best" and at.best_epoch >= 0
-    chosen = at.best_epoch if keep_best else len(at.history) - 1
-    row = at.history[chosen] if at.history else {"val": {}, "score": None}
-    save_model(trainer.model, trainer.chosen_state(), out / "model.safetensors")
-    draw_curves(at.history, chosen, out / "curves.png", title=task.title)
-    write_json(
-        out / "fit.json",
-        {
-            "format": FORMAT,
-            "fingerprint": trainer.fingerprint,
-            "task": task.name,
-            "task_digest": task.digest,
-            "dataset_digest": dataset.digest,
-            "preprocessing_digest": task.preprocessing.digest,
-            "code_digest": code_digest("data", "training"),
-            "seed": trainer.seed,
-            "weights": trainer.model.weights_info.to_dict(),
-            "best_epoch": chosen,
-            "score": row["score"],
-            "val": row["val"],
-            "stopped": stopped,
-            "seconds": round(at.seconds, 3),
-            "resumed": at.resumed,
-            "images": {"train": len(trainer.train_rows), "val": len(trainer.val_rows)},
-            "precision": trainer.precision,
-            "processes": trainer.world.size,
-            "hardware": hardware_of(trainer.device),
-            "versions": versions("torch", "timm", "numpy"),
-            "run_id": log.run_id if log else None,
-            "history": at.history,
-        },
-    )
-    checkpoint.remove(out)
-
-
-def _record(tracker: Tracker, out: Path) -> None:
-    """What a finished training leaves in its MLflow run, beside the curves."""
-    result = FitResult.read(out)
-    if result.score is not None:
-        tracker.log_metrics({"best.score": result.score, "best.epoch": float(result.best_epoch)})
-    # The weights too: a later training may begin with them, on another machine or after a clean-up.
-    for name in ("curves.png", "fit.json", "task.json", "model.safetensors"):
-        tracker.log_artifact(out / name, "training")
-
-
-def _record_late(task: Task, out: Path) -> None:
-    """Report a training that was killed between its last file and MLflow, into the run it had begun."""
-    remembered = out / checkpoint.TRACKING
-    if not remembered.is_file():
-        return
-    from training.tracking import run
-
-    name = f"train {task.name} {task.backbone}"
-    with run(task.name, name, run_id=read_json(remembered)["run_id"]) as tracker:
-        for row in FitResult.read(out).history:
-            _report(tracker, row)
-        _record(tracker, out)
-    remembered.unlink()
-
-
-def hardware_of(device: Any) -> dict[str, str | int]:
-    """The machine, with the GPU where one was used."""
-    import torch
-
-    found = hardware()
-    if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
-
-
-def flat_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """An epoch's row as flat names, as tracking takes them."""
-    flat = {"train.loss": row["loss"], "lr": row["lr"], "images_per_second": row["images_per_second"]}
-    for head, found in row["val"].items():
-        flat.update({f"val.{head}.{name}": value for name, value in found.items()})
-    if row["score"] is not None:
-        flat["val.score"] = row["score"]
-    return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
-
-
-def _report(log: Log | None, row: Mapping[str, Any]) -> None:
-    if log is not None:
-        log.log_metrics(flat_metrics(row), step=int(row["epoch"]))
-
-
-def _say(row: Mapping[str, Any], epochs: int) -> None:
-    parts = [f"epoch {row['epoch'] + 1}/{epochs}", f"loss {row['loss']:.4f}"]
-    for head, found in row["val"].items():
-        shown = " ".join(f"{name} {value:.3f}" for name, value in found.items() if name != "accuracy")
-        parts.append(f"{head}: {shown}")
-    parts.append(f"{row['images_per_second']:.0f} images/s")
-    print("  ".join(parts), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and Ctrl-C into a request to write a checkpoint and end."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if asked.is_set():  # a second time means now
-            os._exit(128 + number)
-        asked.set()
-        print("Stopping after this step; start it again to go on.", file=sys.stderr, flush=True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -171,7 +171,7 @@ def test_a_training_killed_before_it_was_recorded_is_recorded_at_the_next_start(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.fit.run._record", killed)
+        patch.setattr("training.fit.run.record", killed)
         with pytest.raises(Killed):
             fit(tiny_task(epochs=1), tiny, out)
     assert (out / "fit.json").is_file()
