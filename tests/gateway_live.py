@@ -81,7 +81,7 @@ class Live:
         """Where it listens."""
         return str(json.loads(self.ready_file.read_text())["url"])
 
-    def start(self, timeout_s: float = 60) -> None:
+    def start(self, timeout_s: float = 180) -> None:
         """Start it and wait until it answers."""
         self.ready_file.unlink(missing_ok=True)
         log = self.folder / "gateway.log"

@@ -26,7 +26,7 @@ def send(
     return client.post(f"{BASE}/{scan_id}/upload", files=form_of(data), headers=headers)
 
 
-def ended(client: httpx.Client, scan_id: str, timeout_s: float = 90) -> dict[str, Any]:
+def ended(client: httpx.Client, scan_id: str, timeout_s: float = 180) -> dict[str, Any]:
     """The scan's state, once it is no longer processing."""
     deadline = time.monotonic() + timeout_s
     while True:

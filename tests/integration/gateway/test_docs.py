@@ -51,6 +51,7 @@ def test_a_browser_shows_it_and_breaks_no_rule(live: Live) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)
 
         def note(request: Request) -> None:
             asked.append(request.url)
@@ -59,7 +60,7 @@ def test_a_browser_shows_it_and_breaks_no_rule(live: Live) -> None:
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
         page.goto(f"{live.url}/docs")
-        page.wait_for_selector("text=/fit_ok", timeout=30_000)
+        page.wait_for_selector("text=/fit_ok", timeout=120_000)
         page.click("button.authorize")
         page.fill(".auth-container input >> nth=0", token)
         page.click(".auth-container button.authorize >> nth=0")
@@ -67,7 +68,7 @@ def test_a_browser_shows_it_and_breaks_no_rule(live: Live) -> None:
         page.click("#operations-gateway-livez_livez_get")
         page.click("text=Try it out")
         page.click("button.execute")
-        page.wait_for_selector(".live-responses-table :text('alive')", timeout=30_000)
+        page.wait_for_selector(".live-responses-table :text('alive')", timeout=120_000)
         browser.close()
     assert said == []
     assert {httpx.URL(url).host for url in asked if not url.startswith("data:")} == {"127.0.0.1"}

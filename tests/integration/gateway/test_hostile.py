@@ -46,7 +46,7 @@ def token(live: Live) -> str:
 @pytest.fixture(scope="module")
 def routes(live: Live) -> list[tuple[str, str]]:
     """Method and path of every route in the document."""
-    document = httpx.get(f"{live.url}/openapi.json", trust_env=False).json()
+    document = httpx.get(f"{live.url}/openapi.json", trust_env=False, timeout=60).json()
     return [(method.upper(), path) for path, item in document["paths"].items() for method in item]
 
 
@@ -59,7 +59,7 @@ def harmless(live: Live, status: int, text: str, what: Any) -> None:
 
 def say(address: tuple[str, int], data: bytes) -> bytes:
     """Send bytes as they are; what comes back until the server closes or says no more."""
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         pieces = []
@@ -137,14 +137,14 @@ class _Filled(dict[str, str]):
 def test_bytes_at_random(live: Live, token: str, routes: list[tuple[str, str]]) -> None:
     statuses = at_random(live, token, routes, 600, 0)
     assert statuses[400] + statuses[404] + statuses[422] > 50, statuses
-    assert httpx.get(f"{live.url}/livez", trust_env=False).status_code == 200
+    assert httpx.get(f"{live.url}/livez", trust_env=False, timeout=60).status_code == 200
 
 
 @pytest.mark.slow
 def test_ten_thousand_times_bytes_at_random(live: Live, token: str, routes: list[tuple[str, str]]) -> None:
     statuses = at_random(live, token, routes, 10_000, 1)
     assert sum(statuses.values()) == 5_000
-    assert httpx.get(f"{live.url}/livez", trust_env=False).status_code == 200
+    assert httpx.get(f"{live.url}/livez", trust_env=False, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("word", INJECTIONS, ids=range(len(INJECTIONS)))
@@ -224,7 +224,7 @@ def test_bodies_over_the_limit_are_refused_before_they_are_read(live: Live, toke
     head = (
         f"POST /check-image HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\ncontent-length: 99999999999\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode())
         assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
 

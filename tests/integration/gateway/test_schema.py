@@ -59,6 +59,7 @@ def test_every_answer_is_as_the_document_says(models: Servers, tmp_path: Path, d
                 "--generation-database=none",
                 "--continue-on-failure",
                 "--warnings=off",
+                "--request-timeout=60",
             ],
             cwd=tmp_path,
             env={**os.environ, "NO_COLOR": "1", "HYPOTHESIS_NO_NPY": "1"},

@@ -62,7 +62,7 @@ class Served:
         )
 
     def wait(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not self.ready.exists():
             assert self.process.poll() is None, self.process.communicate()[1][-3000:]
             assert time.monotonic() < deadline
@@ -80,7 +80,7 @@ class Served:
 
     def stop(self, how: int = signal.SIGTERM) -> tuple[str, str]:
         self.process.send_signal(how)
-        return self.process.communicate(timeout=60)
+        return self.process.communicate(timeout=120)
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
         for child in children.values():
             mine = [c for c in psutil.net_connections("tcp") if c.pid == child.pid and c.status == "LISTEN"]
             assert {c.laddr.ip.removeprefix("::ffff:") for c in mine} == {"127.0.0.1"}
-        with httpx.Client(base_url=where["gateway"], trust_env=False, timeout=30) as client:
+        with httpx.Client(base_url=where["gateway"], trust_env=False, timeout=60) as client:
             assert client.get("/readyz").json() == {
                 "status": "ready", "store": True, "systems": {"s0": True, "s2": True},
             }  # fmt: skip
@@ -143,11 +143,11 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
 def test_who_dies_is_named_and_nothing_goes_on(promoted: Path, tmp_path: Path) -> None:
     with serving(tmp_path, promoted, API_KEY="an-old-services-key") as served:
         where = served.wait()
-        with httpx.Client(base_url=where["gateway"], trust_env=False) as client:
+        with httpx.Client(base_url=where["gateway"], trust_env=False, timeout=60) as client:
             assert client.post("/upload", headers={"x-api-key": "an-old-services-key"}).status_code == 415
         children = served.children
         children["gateway"].kill()
-        out, log = served.process.communicate(timeout=60)
+        out, log = served.process.communicate(timeout=120)
         assert served.process.returncode == 1
         assert "The gateway was killed by signal 9" in log
         # The old service's key is one: no other was made.
@@ -157,7 +157,7 @@ def test_who_dies_is_named_and_nothing_goes_on(promoted: Path, tmp_path: Path) -
 
 def test_what_keeps_the_gateway_from_starting_is_said(promoted: Path, tmp_path: Path) -> None:
     with serving(tmp_path, promoted, DATABASE_URL="postgresql://127.0.0.1:9/none") as served:
-        _, log = served.process.communicate(timeout=90)
+        _, log = served.process.communicate(timeout=180)
         assert served.process.returncode == 1
         assert "The gateway can't start" in log
         assert "Traceback" not in log
@@ -168,7 +168,7 @@ def test_what_keeps_the_gateway_from_starting_is_said(promoted: Path, tmp_path: 
         shown = subprocess.run(
             [sys.executable, "-m", "pipelines.cli", "serve", "--root", str(promoted), "--port",
              str(free_port()), "--gateway-port", port],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
     assert shown.returncode == 1
     assert f"Port {port} is taken" in shown.stderr
@@ -200,19 +200,20 @@ def test_the_gateway_alone_and_its_tokens(tmp_path: Path) -> None:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not ready.exists():
             assert gateway.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         url = json.loads(ready.read_text())["url"]
+        headers = {"x-api-key": token}
         answer = httpx.post(
-            f"{url}/upload", headers={"x-api-key": token}, files=form_of(photograph()), trust_env=False
+            f"{url}/upload", headers=headers, files=form_of(photograph()), trust_env=False, timeout=60
         )
         assert answer.status_code == 200
     finally:
         gateway.send_signal(signal.SIGINT)
-        _, said = gateway.communicate(timeout=60)
+        _, said = gateway.communicate(timeout=120)
     assert gateway.returncode == 0
     assert "Traceback" not in said
     assert not ready.exists()
@@ -220,13 +221,13 @@ def test_the_gateway_alone_and_its_tokens(tmp_path: Path) -> None:
 
 def test_a_token_that_was_made_is_told_even_if_nothing_starts(promoted: Path, tmp_path: Path) -> None:
     with serving(tmp_path, promoted, GATEWAY_SIGNING_KEY="zz") as served:
-        out, log = served.process.communicate(timeout=90)
+        out, log = served.process.communicate(timeout=180)
     assert served.process.returncode == 1
     assert "The gateway can't start: GATEWAY_SIGNING_KEY can't be read." in log
     assert "rtb_" not in out
     # The token is in the store before the images turn out to have no place.
     with serving(tmp_path, promoted, STORAGE_DIR="/proc/no/images") as served:
-        out, log = served.process.communicate(timeout=90)
+        out, log = served.process.communicate(timeout=180)
     assert served.process.returncode == 1
     assert "The gateway ended with code" in log
     assert re.search(r"^token    rtb_\S+$", out, re.MULTILINE)

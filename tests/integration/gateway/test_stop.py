@@ -41,7 +41,7 @@ class _SlowAnswer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.server.asked.set()
-        self.server.go_on.wait(60)
+        self.server.go_on.wait(120)
         self._answer(500)
 
     def log_message(self, *_: object) -> None:
@@ -76,11 +76,11 @@ def told_to_stop(live: Live) -> None:
 
 def connected(live: Live) -> socket.socket:
     host, port = live.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def in_flight(live: Live) -> float:
-    lines = httpx.get(f"{live.url}/metrics", trust_env=False).text.splitlines()
+    lines = httpx.get(f"{live.url}/metrics", trust_env=False, timeout=60).text.splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("retiderm_gateway_in_flight ")))
 
 
@@ -106,7 +106,7 @@ def test_what_is_in_work_is_answered_and_what_is_stuck_is_not_waited_for(tmp_pat
 
         asking = threading.Thread(target=ask)
         asking.start()
-        assert models.asked.wait(30)
+        assert models.asked.wait(60)
         idle, silent, half = (open_.enter_context(connected(live)) for _ in range(3))
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         while b"alive" not in idle.recv(65536):
@@ -158,10 +158,10 @@ def test_an_image_store_that_hangs_keeps_no_process(tmp_path: Path) -> None:
 def test_counts_have_a_port_of_their_own(tmp_path: Path) -> None:
     port = free_port()
     with live_gateway(tmp_path, NOWHERE, GATEWAY_SYSTEMS="v1", GATEWAY_METRICS_PORT=str(port)) as live:
-        assert httpx.get(f"{live.url}/metrics", trust_env=False).status_code == 404
-        there = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+        assert httpx.get(f"{live.url}/metrics", trust_env=False, timeout=60).status_code == 404
+        there = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60)
         assert "retiderm_gateway_requests_total" in there.text
         assert json.loads(live.ready_file.read_text())["url"] == live.url
         assert live.stop() == 0
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+        httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60)

@@ -57,7 +57,7 @@ class Pods:
         """What a command of its image prints, as ``kubectl exec`` would run it."""
         done = subprocess.run(
             [sys.executable, *words], cwd=self.folder / "app", env=self._told(container or self._main),
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -82,7 +82,7 @@ class Pods:
 
     def wait(self, url: str) -> None:
         """Until the kubelet would send requests."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (self.probe(url, "startup") and self.probe(url, "readiness")):
             logs = "".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
             assert all(process.poll() is None for process in self.running), logs
@@ -102,7 +102,7 @@ class Pods:
         """SIGTERM to all, and how they ended."""
         for process in self.running:
             process.send_signal(signal.SIGTERM)
-        return [process.wait(timeout=60) for process in self.running]
+        return [process.wait(timeout=180) for process in self.running]
 
     @property
     def _main(self) -> dict[str, Any]:
@@ -160,19 +160,19 @@ def test_on_a_volume(local: Pods) -> None:
     url = local.start()
     local.wait(url)
     assert local.probe(url, "liveness")
-    ready = httpx.get(f"{url}/readyz", timeout=10).json()
+    ready = httpx.get(f"{url}/readyz", timeout=60).json()
     # Models that are away make no gateway unready.
     assert (ready["status"], set(ready["systems"])) == ("degraded", {"s0", "s1", "s2", "s3", "v1", "review"})
-    counts = httpx.get(f"http://127.0.0.1:{local.counts}/metrics", timeout=5).text
+    counts = httpx.get(f"http://127.0.0.1:{local.counts}/metrics", timeout=60).text
     assert "retiderm_gateway_requests_total" in counts
-    assert httpx.get(f"{url}/metrics", timeout=5).status_code == 404
+    assert httpx.get(f"{url}/metrics", timeout=60).status_code == 404
     # Beside the gateway that runs, on the same SQLite.
     token = local.run("-m", "serving.gateway.cli", "create", "my-app")
     for given in (token, admin):
-        refused = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {given}"}, timeout=10)
+        refused = httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {given}"}, timeout=60)
         assert refused.status_code == 503
         assert "Retry-After" in refused.headers
-    assert httpx.get(f"{url}/v1/models", timeout=10).status_code == 401
+    assert httpx.get(f"{url}/v1/models", timeout=60).status_code == 401
     assert local.stop() == [0]
 
 
@@ -187,9 +187,9 @@ def test_two_that_start_at_once_on_an_empty_database(production: Pods) -> None:
     data = photograph()
     # What one has kept is there for the other, row and bytes.
     sent = {**headers, "Content-Type": "image/jpeg"}
-    kept = httpx.post(f"{one}/v1/images", headers=sent, content=data, timeout=30)
+    kept = httpx.post(f"{one}/v1/images", headers=sent, content=data, timeout=60)
     assert kept.status_code == 201, kept.text
-    found = httpx.get(f"{other}/v1/images/{kept.json()['id']}", headers=headers, timeout=30).json()
+    found = httpx.get(f"{other}/v1/images/{kept.json()['id']}", headers=headers, timeout=60).json()
     assert found["url"].startswith(production.given["GATEWAY_S3_ENDPOINT"])
-    assert httpx.get(found["url"], timeout=30).content == data
+    assert httpx.get(found["url"], timeout=60).content == data
     assert production.stop() == [0, 0]

@@ -41,7 +41,7 @@ class Container:
         """Ask as the kubelet would."""
         get = self.spec[f"{name}Probe"]["httpGet"]
         try:
-            return httpx.get(self.url + get["path"], timeout=5).status_code == 200
+            return httpx.get(self.url + get["path"], timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -80,8 +80,8 @@ def pod(tmp_path: Path) -> Iterator[dict[str, Container]]:
 def test_pod_answers_and_stops_in_order(pod: dict[str, Container]) -> None:
     predictor, transformer = pod["kserve-container"], pod["transformer-container"]
     for container in (predictor, transformer):
-        _wait(lambda container=container: container.probe("startup"), container)
-        assert container.probe("readiness")
+        for name in ("startup", "readiness"):
+            _wait(lambda container=container, name=name: container.probe(name), container)
         assert container.probe("liveness")
 
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
@@ -92,14 +92,14 @@ def test_pod_answers_and_stops_in_order(pod: dict[str, Container]) -> None:
     assert reply.parameters["version"] == "7"
     # Prometheus finds both.
     for container in (predictor, transformer):
-        metrics = httpx.get(container.url + "/metrics", timeout=5)
+        metrics = httpx.get(container.url + "/metrics", timeout=60)
         assert metrics.status_code == 200
         assert "retiderm_" in metrics.text
 
     # As in a pod that is told to go: the transformer's pause is the shorter, so it ends first, and cleanly.
     for container in (transformer, predictor):
         container.process.send_signal(signal.SIGTERM)
-        assert container.process.wait(timeout=60) == 0
+        assert container.process.wait(timeout=180) == 0
 
 
 def _start(
@@ -151,7 +151,7 @@ def _moved(argument: str, ports: dict[int, int]) -> str:
 
 
 def _wait(ready: Any, container: Container) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert container.process.poll() is None, f"{container.spec['name']} ended"
         if ready():

@@ -1,11 +1,13 @@
 """A process that fits one ROI over and over, for tests that kill it or read beside it.
 
 ``python publishing.py ROOT COUNT``: memories whose every number follows from the seed that their metadata
-names. A line on standard output before each publication.
+names. A line on standard output before each publication. ``COUNT`` of them, and on while ``ROOT/../more`` is
+there.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -25,9 +27,12 @@ def memory(seed: int) -> Memory:
 
 
 def main() -> None:
-    """Publish and calibrate ``COUNT`` times."""
-    store = RoiStore(Path(sys.argv[1]))
-    for seed in range(1, int(sys.argv[2]) + 1):
+    """Publish and calibrate ``COUNT`` times, or more."""
+    root, most = Path(sys.argv[1]), int(sys.argv[2])
+    store = RoiStore(root)
+    for seed in itertools.count(1):
+        if seed > most and not (root.parent / "more").exists():
+            break
         print(seed, flush=True)
         generation = store.publish(ROLE, ROI, memory(seed))
         store.save_calibration(ROLE, ROI, calibrate([seed / 1000], mm_per_px=0.2), generation=generation)

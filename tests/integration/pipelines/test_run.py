@@ -5,6 +5,7 @@ One home for the whole file, so that later tests find what earlier ones promoted
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -54,7 +55,7 @@ class Place:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=550,
             check=False,
         )
         return done, self.result() if self.out.is_file() else {}
@@ -204,21 +205,31 @@ LONG = [
 
 
 def start_training(place: Place, seen: Path) -> subprocess.Popen[bytes]:
-    """A long run, given back when it has trained for a few epochs."""
+    """A long run, given back when it has trained for a few epochs, of its own."""
+    before = checkpoints(place)
     with seen.open("wb") as stream:
         process = subprocess.Popen(
             place.command(SOURCE, *LONG), env=place.environment, stdout=stream, stderr=stream
         )
-    until = time.monotonic() + 120
-    while not list((place.home.runs / "work").glob("*/checkpoint*")):
+    until = time.monotonic() + 500
+    while checkpoints(place) <= before:
         assert process.poll() is None, seen.read_text()
         assert time.monotonic() < until, seen.read_text()
         time.sleep(0.1)
     return process
 
 
+def checkpoints(place: Place) -> set[tuple[str, int]]:
+    """Each that there is, with its time: an interrupted run leaves one, and the next writes it anew."""
+    found = set()
+    for path in (place.home.runs / "work").glob("*/checkpoint*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((str(path), path.stat().st_mtime_ns))
+    return found
+
+
 def gone(children: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=120)
     return not alive
 
 
@@ -229,7 +240,7 @@ def test_ctrl_c_ends_every_process_and_says_so(place: Place, tmp_path: Path) -> 
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=180) == 130
     assert "the same command goes on where it was" in (tmp_path / "seen").read_text()
     assert gone(children)
     value = place.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import time
 import zlib
@@ -138,21 +139,20 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def test_limits_hold_before_anything_is_decoded() -> None:
+def test_limits_hold_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageTooLarge):
         decode(b"\xff" * 11, DecodeLimits(max_bytes=10))
     # 144 megapixels that compress to nothing; Pillow would warn of it and OpenCV would allocate it.
     bomb = cv2.imencode(".png", np.zeros((12_000, 12_000), np.uint8))[1].tobytes()
-    started = time.perf_counter()
+    jpeg = bytearray(encode("jpeg"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ImageTooLarge):
         decode(bomb)
-    assert time.perf_counter() - started < 0.05
     for width, height in ((65_000, 65_000), (2**31 - 1, 2**31 - 1), (50_000_001, 1)):
         with pytest.raises(ImageTooLarge):
             decode(png_claiming(width, height))
     with pytest.raises(ImageDamaged):
         decode(png_claiming(0, 5))
-    jpeg = bytearray(encode("jpeg"))
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(ImageTooLarge):
@@ -163,10 +163,12 @@ def test_a_png_chunk_that_claims_gigabytes_costs_nothing() -> None:
     data = bytearray(encode("png"))
     at = data.index(b"IDAT") - 4
     data[at : at + 4] = struct.pack(">I", 2**31 - 1)
-    started = time.perf_counter()
+    started, most = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ImageDamaged):
         decode(bytes(data))
-    assert time.perf_counter() - started < 0.1
+    # Processor time and memory: how long it takes depends on the machine's other work.
+    assert time.process_time() - started < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 2**19  # of 2 GB, in kB
 
 
 def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
@@ -199,9 +201,9 @@ def test_a_loop_in_a_tiff_or_gif_ends() -> None:
     struct.pack_into("<I", tiff, first + 2 + 12 * count, first)
     assert read_header(bytes(tiff)).frames == 1
     endless = encode("gif")[:13] + b"\x21\xf9\x00" * 2_000_000
-    started = time.perf_counter()
+    started = time.process_time()
     read_header(endless)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 SEEDS = {kind: encode(kind, Image.fromarray(scene(40, 50))) for kind in FORMATS} | {

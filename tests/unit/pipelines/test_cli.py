@@ -17,20 +17,26 @@ RETIDERM = [sys.executable, "-m", "pipelines.cli"]
 
 
 def retiderm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*RETIDERM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*RETIDERM, *arguments], capture_output=True, text=True, timeout=180, check=False)
 
 
-def test_help_is_quick_and_names_every_command() -> None:
+def processor(*command: str) -> tuple[float, str]:
+    """The least processor time that a command takes, and what it prints."""
     took = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = retiderm("--help")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Processor time: what the clock on the wall says depends on the machine's other work.
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert done.returncode == 0
-    assert all(f" {name} " in done.stdout for name in (*cli.COMMANDS, "version"))
-    assert min(took) < 0.5
+    return min(took), done.stdout
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    took, said = processor(*RETIDERM, "--help")
+    assert all(f" {name} " in said for name in (*cli.COMMANDS, "version"))
+    # Held against what it can't do without: how long that takes depends on the machine.
+    least, _ = processor(sys.executable, "-c", "import typer, rich.console, rich.table, rich.markdown")
+    assert took < 3 * least
 
 
 def test_help_imports_nothing_heavy() -> None:

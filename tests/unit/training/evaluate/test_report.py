@@ -212,6 +212,7 @@ def test_a_thousand_resamples_of_a_large_test_are_quick() -> None:
     many = SimpleNamespace(
         ids=np.arange(1100), logits=rng.normal(size=(1100, 7)), labels={"d": rng.integers(0, 7, 1100)}
     )
-    started = time.perf_counter()
+    # Processor time: what the clock on the wall says depends on the machine's other work.
+    started = time.process_time()
     evaluate(many, (head,), bootstrap=1000)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
