@@ -19,8 +19,12 @@ from tests.anomaly_bundles import tiny_anomaly_bundle
 from tests.contract.s4_server import S4Server
 from tests.integration.serving.anomaly_kinds import OK, TASK, anomaly_kinds, fitted, region_kinds
 from tests.integration.serving.face_kinds import ANSWERED, face_kinds
+from tests.integration.serving.field_kinds import field_kinds
 from tests.integration.serving.harness import WIRES, Reply, Servers, ask, promote
-from tests.integration.serving.kinds import GOOD, GRPC, Kind, all_kinds, tensor_kinds
+from tests.integration.serving.image_kinds import image_kinds
+from tests.integration.serving.kinds import GOOD, GRPC, Kind
+from tests.integration.serving.request_kinds import request_kinds
+from tests.integration.serving.tensor_kinds import tensor_kinds
 from tests.profiles import face_bundle
 from tests.unit.data.bad_datasets import BAD_DATASETS
 
@@ -40,7 +44,7 @@ when to come again: `Retry-After`, over gRPC `retry-after`.
 
 
 def test_every_kind_gets_its_status_and_the_document_says_so(servers: Servers) -> None:
-    kinds, tensors = list(all_kinds()), list(tensor_kinds())
+    kinds, tensors = [*image_kinds(), *field_kinds(), *request_kinds()], [*tensor_kinds()]
     assert len(kinds) + len(tensors) >= 25
     wrong: list[str] = []
     text = "## Image files and requests, to the transformer\n\n" + _table(kinds, servers, wrong)
