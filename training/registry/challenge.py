@@ -20,11 +20,13 @@ from serving.core.challenger import SHADOW, challenger_name, check_mode
 from .beside import describe, mode_of, settle
 from .chain import Entry
 from .champion import champion_of
-from .heads import keep_head, kept_heads
+from .heads import keep_head
 from .ledger import Ledger, whoami
-from .promotion import LOCK_S, OnStep, allowed, finish_unfinished, task_lock
-from .state import last_gate, now_challenging
+from .permission import require_allowed, require_not_refused
+from .state import now_challenging
 from .targets import ChallengerTarget, Target, default_targets, in_order
+from .telling import OnStep, hint_of, tell, words
+from .turn import LOCK_S, turn
 from .version import Version
 
 if TYPE_CHECKING:
@@ -98,9 +100,7 @@ def challenge(
     """
     check_mode(mode, share)
     ledger, task = ledger or Ledger(), version.task
-    with task_lock(ledger, task, lock_timeout):
-        ledger.require_sound(kept_heads(registry, ledger, task))
-        finish_unfinished(registry, ledger, task, on_step=on_step)
+    with turn(registry, ledger, task, on_step=on_step, lock_timeout=lock_timeout):
         version = registry.get(task, version.version)
         champion = _may_challenge(registry, ledger, version, mode)
         places = _places(default_targets(registry) if targets is None else targets)
@@ -111,7 +111,7 @@ def challenge(
             return Challenge.of(now, changed=False)
         for place in places:
             place.prepare_challenger(version)
-        _tell(on_step, "challenger copied")
+        tell(on_step, "challenger copied")
         entry = ledger.append(
             "challenge",
             task=task,
@@ -126,19 +126,16 @@ def challenge(
                 "targets": [place.spec() for place in places],
             },
         )
-        _tell(on_step, "challenge")
+        tell(on_step, "challenge")
         try:
             for place in places:
                 place.challenge(version, mode, share)
-                _tell(on_step, f"challenger {place.name}")
+                tell(on_step, f"challenger {place.name}")
         except Exception as error:
-            message = (
-                error.message if isinstance(error, RetidermError) else f"{type(error).__name__}: {error}"
-            )
-            _take_back(ledger, entry, places, message)
+            _take_back(ledger, entry, places, words(error))
             raise RegistryError(
-                f"{task} version {version.version} can't challenge and was withdrawn: {message}",
-                hint=error.hint if isinstance(error, RetidermError) else None,
+                f"{task} version {version.version} can't challenge and was withdrawn: {words(error)}",
+                hint=hint_of(error),
             ) from error
         keep_head(registry, ledger, task)
         return Challenge.of(entry)
@@ -160,15 +157,13 @@ def withdraw(
         RegistryError: a place can't be reached. The ledger says already that it is withdrawn: ``reconcile``.
     """
     ledger = ledger or Ledger()
-    with task_lock(ledger, task, lock_timeout):
-        ledger.require_sound(kept_heads(registry, ledger, task))
-        finish_unfinished(registry, ledger, task, on_step=on_step)
+    with turn(registry, ledger, task, on_step=on_step, lock_timeout=lock_timeout):
         now = now_challenging(ledger.entries(task), task)
         if now is not None:
             _note(ledger, now, why or "withdrawn", who)
-            _tell(on_step, "withdraw")
+            tell(on_step, "withdraw")
         # What an earlier withdrawal couldn't reach goes now, too.
-        failed = settle(registry, ledger, task, lambda place: _tell(on_step, f"withdrawn {place}"))
+        failed = settle(registry, ledger, task, lambda place: tell(on_step, f"withdrawn {place}"))
         if now is not None:
             keep_head(registry, ledger, task)
         if failed:
@@ -204,17 +199,10 @@ def _may_challenge(registry: Registry, ledger: Ledger, version: Version, mode: s
             f"A task of its own is called {challenger_name(version.task)!r}, as the challenger would be.",
             hint="Register that task under another name.",
         )
-    if mode != SHADOW:
-        allowed(registry, ledger, version)
-        return champion
-    gate = last_gate(entries, version.task, version.digest)
-    if gate is None:
-        raise RegistryError(
-            f"The gate has not judged {name}.",
-            hint=f"Judge it: retiderm models promote {version.task} {version.version} --judge.",
-        )
-    if gate.data.get("decision") != "accept" and not gate.data.get("pending_approval"):
-        raise RegistryError(f"The gate refused {name}: {gate.why}", hint="Train a better one.")
+    if mode == SHADOW:
+        require_not_refused(entries, version)
+    else:
+        require_allowed(registry, ledger, version)
     return champion
 
 
@@ -236,8 +224,3 @@ def _note(ledger: Ledger, entry: Entry, why: str, who: str | None) -> None:
     ledger.append(
         "withdraw", task=entry.task, version=entry.version, digest=entry.digest, who=who, why=why, data=data
     )
-
-
-def _tell(on_step: OnStep | None, name: str) -> None:
-    if on_step is not None:
-        on_step(name)

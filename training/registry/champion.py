@@ -24,9 +24,9 @@ def champion_of(registry: Registry, entries: Sequence[Entry], task: str) -> Vers
     serving = now_serving(entries, task)
     if serving is None:
         return None
-    for version in registry.versions(task):
-        if version.digest == serving.digest:
-            return version
+    version = registry.by_digest(task, serving.digest)
+    if version is not None:
+        return version
     raise RegistryError(
         f"By the ledger {task} version {serving.version} is champion, but MLflow has it no longer.",
         hint=f"Restore MLflow's database from a backup, or go back: retiderm models rollback {task}.",

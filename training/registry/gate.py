@@ -13,12 +13,12 @@ For the same reason the champion is the ledger's, not the alias's, and a test di
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from data.errors import IntegrityError, RegistryError
 from data.files import digest_json
-from serving.core.bundle import Bundle, Card
+from serving.core.bundle import Bundle, Card, HeadCard
 
 from .champion import champion_of
 from .compare import LOWER_IS_BETTER, ORDINAL_ONLY, Comparison, answers, compare, metric_of
@@ -227,12 +227,7 @@ def against(
         ours = _predictions(registry, version, bundle, dataset)
         theirs = _predictions(registry, champion, champions, dataset)
         found = []
-        for head in bundle.card.heads:
-            if rules.metric.rpartition(".")[0] not in ("", head.name):
-                continue
-            metric = rules.metric.rpartition(".")[2]
-            if metric in ORDINAL_ONLY and not head.ordinal:
-                continue
+        for head, metric in _compared(bundle.card, rules):
             if champions.card.head(head.name).classes != head.classes:
                 return f"The champion's head {head.name} has other classes, so the two can't be compared."
             found.append(
@@ -279,12 +274,7 @@ def groups(
         for column, values in slice_names(frame).items():
             names[column] = {each: str(values[row]) for each, row in told.items()}
     found = []
-    for head in bundle.card.heads:
-        if rules.metric.rpartition(".")[0] not in ("", head.name):
-            continue
-        metric = rules.metric.rpartition(".")[2]
-        if metric in ORDINAL_ONLY and not head.ordinal:
-            continue
+    for head, metric in _compared(bundle.card, rules):
         for column in rules.slice_by:
             found.append(
                 check_slices(
@@ -302,6 +292,14 @@ def groups(
                 )
             )
     return tuple(found)
+
+
+def _compared(card: Card, rules: GateRules) -> Iterator[tuple[HeadCard, str]]:
+    """The heads that are compared, and by which metric: all that have it, or the one that the rules name."""
+    name, _, metric = rules.metric.rpartition(".")
+    for head in card.heads:
+        if name in ("", head.name) and (head.ordinal or metric not in ORDINAL_ONLY):
+            yield head, metric
 
 
 def _predictions(

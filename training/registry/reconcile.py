@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from data.errors import RetidermError
 
+from .aftercare import catch_up, tidy
 from .beside import differences, gone_from
-from .heads import keep_head, kept_heads
+from .heads import kept_heads
 from .ledger import Ledger
-from .promotion import LOCK_S, OnStep, catch_up, finish_unfinished, task_lock, tidy
+from .recovery import finish_unfinished
 from .state import after, last_challenge, now_serving, unfinished
 from .targets import Target, target_from_spec
-from .version import CHAMPION, PREVIOUS, Version
+from .telling import OnStep
+from .turn import LOCK_S, task_lock
+from .version import Version
 
 if TYPE_CHECKING:
     from .client import Registry
@@ -134,44 +137,6 @@ def _drift(registry: Registry, ledger: Ledger, task: str, *, repair: bool) -> Se
             continue
         message = f"{target.name} did not serve version {version.version}, whole."
         put("target", target.name, message, functools.partial(_serve, target, version))
-    return found
-
-
-def adopt(
-    registry: Registry, ledger: Ledger, tasks: Collection[str], *, why: str, who: str | None = None
-) -> list[Repair]:
-    """Begin a new ledger's history with what serves: each task's previous and champion, where they are whole.
-
-    For after :meth:`Ledger.retire`, with the tasks that the old one knew. The gate's decisions are not taken
-    over: what waited is judged again.
-    """
-    from .targets import default_targets
-
-    found = []
-    targets = [target.spec() for target in default_targets(registry)]
-    for task in sorted(tasks):
-        known: dict[str, str | None] = {PREVIOUS: None, CHAMPION: None}
-        for alias in known:
-            version = registry.by_alias(task, alias)
-            if version is None:
-                continue
-            try:
-                registry.bundle(version)
-            except RetidermError as error:
-                found.append(Repair(task, "alias", f"Left out the {alias}: {error.message}", False))
-                continue
-            known = {**known, alias: version.version}
-            ledger.append(
-                "done",
-                task=task,
-                version=version.version,
-                digest=version.digest,
-                who=who,
-                why=why,
-                data={"action": "adopt", "after": {"aliases": known}, "targets": targets},
-            )
-            found.append(Repair(task, "alias", f"Took over version {version.version} as {alias}.", True))
-        keep_head(registry, ledger, task)
     return found
 
 

@@ -1,9 +1,13 @@
-"""A registry on SQLite of each test's own. MLflow migrates one database a session; tests take copies."""
+"""A registry on SQLite of each test's own, and a cluster to promote to.
+
+MLflow migrates one database a session; tests take copies.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,11 @@ import pytest
 from data.files import digest_json
 from data.paths import Home
 from tests.bundles import tiny_bundle
+from tests.unit.training.registry.kserve import Cluster
 from training.predict import Predictions
 from training.registry.client import Registry
 from training.registry.gate import GateRules, judge
+from training.registry.targets import ClusterTarget
 from training.registry.version import Version
 
 RULES = GateRules(floors={"auc": 0.7})
@@ -71,3 +77,34 @@ def make(registry: Registry, tmp_path: Path) -> Make:
         return version
 
     return build
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    found = Cluster()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def target(
+    cluster: Cluster, registry: Registry, home: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ClusterTarget:
+    monkeypatch.setenv("RETIDERM_ARTIFACT_PVC", f"bundles={home.mlflow / 'artifacts'}")
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "here", "cluster": {"server": cluster.url}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "current-context": "here",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # kubernetes' client reads the variable once, at import.
+    import kubernetes.config.kube_config as reader
+
+    monkeypatch.setattr(reader, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("RETIDERM_CLUSTER_NAMESPACE", "models")
+    monkeypatch.setenv("RETIDERM_CLUSTER_TIMEOUT", "60")
+    return ClusterTarget(registry, "models", timeout=60, poll=0.02)

@@ -15,20 +15,19 @@ from data.paths import Home
 from serving.core.bundle import Bundle
 from serving.core.challenger import challenger_file, read_challenger
 from serving.source import RootSource
-from tests.unit.training.registry.test_promotion import Elsewhere, serving
+from tests.unit.training.registry.world import TASK, Elsewhere, serving
+from training.registry.adoption import adopt
 from training.registry.challenge import challenge, challenging, withdraw
 from training.registry.cli import app
 from training.registry.client import Registry
 from training.registry.gate import GateRules, approve, judge
 from training.registry.ledger import Ledger
 from training.registry.promotion import promote, rollback
-from training.registry.reconcile import adopt, reconcile
+from training.registry.reconcile import reconcile
 from training.registry.state import history, now_challenging
 from training.registry.targets import LocalTarget
 from training.registry.verify import verify
 from training.registry.version import Version
-
-TASK = "dr_grading"
 
 
 class Broken(LocalTarget):

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from data.errors import UsageError
-
-from .cli_parts import Json, Ref, Task, Who, Why, open_registry, print_json
+from training.registry.commands.parts import Json, Ref, Task, Who, Why, open_registry, print_json
 
 
 def challenge(
@@ -32,8 +31,7 @@ def challenge(
       retiderm models challenge dr_grading 4 --share 0.1
     """
     from serving.core.challenger import SHADOW, SHARE, challenger_name
-
-    from .challenge import challenge as carry_out
+    from training.registry.challenge import challenge as carry_out
 
     if shadow and share is not None:
         raise UsageError("A challenger answers in shadow or for a share, not both.", hint="Leave one out.")
@@ -61,7 +59,7 @@ def withdraw(task: Task, why: Why = "", who: Who = None, as_json: Json = False) 
 
     Example: retiderm models withdraw dr_grading --why "it disagrees on dark images"
     """
-    from .challenge import withdraw as carry_out
+    from training.registry.challenge import withdraw as carry_out
 
     gone = carry_out(open_registry(), task, why=why, who=who)
     if as_json:

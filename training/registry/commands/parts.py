@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from .client import Registry
-    from .gate import GateDecision
-    from .version import Version
+    from training.registry.client import Registry
+    from training.registry.gate import GateDecision
+    from training.registry.version import Version
 
 
 Task = Annotated[str, typer.Argument(help="The task, for example dr_grading.")]
@@ -24,11 +24,15 @@ Ref = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who decides; your user name when not given.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="The canonical dataset, where stored test predictions are missing."),
+]
 
 
 def open_registry() -> Registry:
     """The project's registry."""
-    from .client import Registry
+    from training.registry.client import Registry
 
     return Registry()
 
@@ -44,11 +48,10 @@ def dataset(path: Path | None) -> Any:
 
 def rules(version: Version, task_file: Path | None) -> Any:
     """The rules that a version was judged by, or those of its task."""
+    from training.registry.gate import GateRules
+    from training.registry.ledger import Ledger
+    from training.registry.state import last_gate
     from training.task import load_task
-
-    from .gate import GateRules
-    from .ledger import Ledger
-    from .state import last_gate
 
     if task_file is None:
         entry = last_gate(Ledger().entries(), version.task, version.digest)
@@ -62,7 +65,7 @@ def print_judged(version: Version, decision: GateDecision, as_json: bool) -> Non
     if as_json:
         print_json({"version": version.to_dict(), "gate": decision.to_dict()})
         return
-    from .view import print_decision, versions_table
+    from training.registry.view import print_decision, versions_table
 
     console = Console()
     console.print(versions_table([version]))
@@ -99,7 +102,7 @@ def print_promotion(done: Any, as_json: bool, comparison: Mapping[str, Any] | No
         before = f", before it version {done.before}" if done.before else ""
         typer.echo(f"{done.task} version {done.version} serves now ({', '.join(done.targets)}){before}.")
         if done.challenge:
-            from .beside import describe
+            from training.registry.beside import describe
 
             how = describe(done.challenge["mode"], done.challenge["share"])
             typer.echo(f"It answered {how} since {done.challenge['since'][:16]}, and no longer does.")
