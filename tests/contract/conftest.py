@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,3 +123,21 @@ def client_of() -> Iterator[Opens]:
             return stack.enter_context(live.client(text))
 
         yield opened
+
+
+@pytest.fixture
+def camera(clinic: Live, client_of: Opens) -> httpx.Client:
+    """S0's app."""
+    return client_of(clinic)
+
+
+@pytest.fixture
+def reviewer(clinic: Live, client_of: Opens) -> httpx.Client:
+    """Who gets S0's export."""
+    return client_of(clinic, Role.REVIEWER)
+
+
+@pytest.fixture
+def key() -> str:
+    """A case's id of this test's own."""
+    return f"case-{uuid.uuid4()}"

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import cv2
 import httpx
 import numpy as np
 import pytest
 
-from serving.core.bundle import write_bundle
 from serving.gateway.access import Role
 from serving.gateway.store.repositories import images, predictions, scans
-from serving.scan import ACNE, CONDITION, BundleModels, FaceScan, analyze_face
+from serving.scan import BundleModels, FaceScan, analyze_face
+from tests.contract.s3_scans import RESULTS, S3, SELFIE, STATE, held_to_contract, moment, refused, user
 from tests.faces import portrait
 from tests.gateway_live import Live, live_gateway, photograph, tiny_models
 from tests.gateway_scans import BASE, begin, ended, send
 from tests.gateway_servers import BUCKET, KEY, SECRET, new_database, s3
-from tests.integration.serving.harness import Servers, promote
-from tests.profiles import face_bundle, jpeg, png
+from tests.integration.serving.harness import Servers
+from tests.profiles import jpeg, png
 
-S3 = {"GATEWAY_SYSTEMS": "s3"}
-NOWHERE = "http://127.0.0.1:9"
-SELFIE = jpeg(portrait(480))
 BEGUN = ["scan_id", "status", "created_at"]
 UPLOADED = ["scan_id", "status", "image_url", "message"]
-STATE = ["scan_id", "status", "created_at", "updated_at"]
-RESULTS = ["scan_id", "status", "result", "created_at", "updated_at"]
-RESULT = ["scan_id", "status", "ml_analysis", "cv_analysis", "confidence", "generated_at"]
 
 
 @pytest.fixture(scope="module")
@@ -69,54 +59,10 @@ def each(request: pytest.FixtureRequest) -> Live:
     return found
 
 
-@contextlib.contextmanager
-def user(live: Live, name: str | None = None, **options: Any) -> Iterator[httpx.Client]:
-    """Somebody with a bearer token of their own."""
-    token = live.token(kind="bearer", subject=name, **options)
-    with live.client(token, bearer=True) as client:
-        yield client
-
-
 @pytest.fixture
 def app(live: Live) -> Iterator[httpx.Client]:
     with user(live) as client:
         yield client
-
-
-def refused(answer: httpx.Response, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["detail"]
-    return str(answer.json()["detail"])
-
-
-def moment(text: str) -> dt.datetime:
-    found = dt.datetime.fromisoformat(text)
-    assert found.tzinfo is not None
-    return found
-
-
-def held_to_contract(result: dict[str, Any], scan_id: str) -> None:
-    """Every key of the contract's result, and no other."""
-    assert list(result) == RESULT
-    assert (result["scan_id"], result["status"]) == (scan_id, "completed")
-    ml, cv = result["ml_analysis"], result["cv_analysis"]
-    assert list(ml) == ["acne_analysis", "condition_analysis", "ml_models_used"]
-    assert ml["ml_models_used"] == {"acne_model": True, "condition_model": True}
-    acne, condition = ml["acne_analysis"], ml["condition_analysis"]
-    assert list(acne) == ["detected", "confidence", "label", "probabilities"]
-    assert tuple(acne["probabilities"]) == ACNE.classes
-    assert acne["detected"] is (acne["label"] == "acne")
-    assert acne["confidence"] == acne["probabilities"][acne["label"]]
-    assert list(condition) == ["condition", "confidence", "probabilities"]
-    assert tuple(condition["probabilities"]) == CONDITION.classes
-    assert condition["confidence"] == condition["probabilities"][condition["condition"]]
-    for part in (acne, condition):
-        assert sum(part["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert result["confidence"] == min(acne["confidence"], condition["confidence"])
-    assert list(cv) == ["skin_tone", "skin_type", "texture_quality", "wrinkles", "dark_circles"]
-    assert list(cv["wrinkles"]) == ["detected", "density"]
-    assert list(cv["dark_circles"]) == ["detected", "severity"]
-    moment(result["generated_at"])
 
 
 def test_the_story(each: Live) -> None:
@@ -376,58 +322,3 @@ def test_history_is_ones_own_newest_first(live: Live) -> None:
         part = mine.get(f"{BASE}/history", params={"skip": 1, "limit": 1}).json()["scans"]
         assert [scan["scan_id"] for scan in part] == [ids[1]]
         assert mine.get(f"{BASE}/history", params={"limit": 0}).status_code == 422
-
-
-def test_a_model_that_is_away_fails_the_scan_after_a_while(tmp_path: Path) -> None:
-    with live_gateway(tmp_path, NOWHERE, **S3, GATEWAY_SCAN_WAIT_S="1") as live, user(live) as app:
-        scan_id = begin(app)
-        assert send(app, scan_id, SELFIE).status_code == 200
-        state = ended(app, scan_id)
-        assert (state["status"], state["reason"]["code"]) == ("failed", "model_away")
-        assert app.get("/readyz/s3").status_code == 503
-        # Without a face nobody has to be asked.
-        assert send(app, scan_id, photograph(2)).status_code == 200
-        assert ended(app, scan_id)["reason"]["code"] == "no_face"
-
-
-@pytest.mark.slow
-def test_a_scan_waits_for_a_predictor_that_comes_back(tmp_path: Path) -> None:
-    tiny_models(tmp_path)
-    servers = Servers(tmp_path / "serving", tmp_path / "servers")
-    with servers.running(), live_gateway(tmp_path / "gateway", servers.url, **S3) as live, user(live) as app:
-        servers.predictor.kill()
-        scan_id = begin(app)
-        assert send(app, scan_id, SELFIE).status_code == 200
-        assert app.get(f"{BASE}/{scan_id}/status").json()["status"] == "processing"
-        servers.predictor.start()
-        assert ended(app, scan_id)["status"] == "completed"
-        held_to_contract(app.get(f"{BASE}/{scan_id}/results").json()["result"], scan_id)
-
-
-def test_a_model_that_there_is_none_of_is_null_and_a_face_too_poor_has_no_result(tmp_path: Path) -> None:
-    plain = face_bundle(tmp_path / "acne", ACNE, quality="photo")
-    card = dataclasses.replace(plain.card, quality={**plain.card.quality, "min_sharpness": 0.99})
-    strict = write_bundle(tmp_path / "strict", card, {name: plain.path(name) for name in card.files})
-    promote(tmp_path / "serving", plain, "1")
-    servers = Servers(tmp_path / "serving", tmp_path / "servers")
-    with servers.running(), live_gateway(tmp_path / "gateway", servers.url, **S3) as live, user(live) as app:
-        scan_id = begin(app)
-        assert send(app, scan_id, SELFIE).status_code == 200
-        assert ended(app, scan_id)["status"] == "completed"
-        result = app.get(f"{BASE}/{scan_id}/results").json()["result"]
-        assert result["ml_analysis"]["acne_analysis"] is not None
-        assert result["ml_analysis"]["condition_analysis"] is None
-        assert result["ml_analysis"]["ml_models_used"] == {"acne_model": True, "condition_model": False}
-        assert result["confidence"] is None
-        # From now on a model whose quality gate takes no such face.
-        promote(tmp_path / "serving", strict, "2")
-        for _ in range(100):
-            scan_id = begin(app)
-            assert send(app, scan_id, SELFIE).status_code == 200
-            if (state := ended(app, scan_id))["status"] == "failed":
-                break
-        assert state["reason"]["code"] == "not_gradable"
-        assert state["reason"]["details"] == ["blurred"]
-        with live.scope() as scope:
-            (row,) = predictions.listed(scope, scan_id=scan_id)
-            assert (row.verdict, row.reasons, row.answer["heads"]) == ("retake", ["blurred"], {})

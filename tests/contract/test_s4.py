@@ -1,49 +1,20 @@
-"""Contract S4 over HTTP, against a real server: the whole story, field by field, and the files it leaves."""
+"""Contract S4 over HTTP, against a real server: the whole story, field by field, and what is seen of it."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import onnxruntime
 import pytest
-from PIL import Image
 
 from tests.contract import s4_files
+from tests.contract.s4_by_hand import map_by_hand, picture_of
 from tests.contract.s4_server import HEIGHT, ROI, ROLE, WIDTH, S4Server, ng_pixels, ok_images, ok_pixels, png
 
 MM = 0.2
-
-
-def picture_of(answer: dict[str, Any]) -> np.ndarray:
-    data = base64.b64decode(answer["heatmap_png_base64"], validate=True)
-    assert data.startswith(b"\x89PNG")
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def patches_of(server: S4Server, rgb: np.ndarray) -> np.ndarray:
-    """[Ht, Wt, D] by the extractor's file alone."""
-    session = onnxruntime.InferenceSession(str(server.extractor / "extractor.onnx"))
-    side = session.get_inputs()[0].shape[1]
-    small = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)
-    return session.run(["patches"], {"images": small[None]})[0][0]
-
-
-def map_by_hand(server: S4Server, roi: str, rgb: np.ndarray) -> np.ndarray:
-    """Distances by FAISS from the files, upsampled and blurred as the contract says."""
-    patches = patches_of(server, rgb)
-    stored = s4_files.read_roi(server.models, ROLE, roi)
-    found = s4_files.distances(stored, patches.reshape(-1, patches.shape[-1]))
-    grid = found.reshape(patches.shape[:2]).astype(np.float32)
-    upsampled = cv2.resize(grid, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return cv2.GaussianBlur(upsampled, (0, 0), 1.0)
 
 
 def test_health_has_exactly_the_contracts_keys(s4: S4Server) -> None:
@@ -157,143 +128,6 @@ def test_the_whole_story(s4: S4Server) -> None:
     assert again["regions"] == []
 
 
-def test_islands_below_the_area_are_dropped_by_the_requests_scale(s4: S4Server) -> None:
-    roi = "Islands"
-    s4.fit(ok_images(4), roi=roi)
-    marked = png(ng_pixels(3, left=20, top=20))
-    score = s4.infer(marked, roi=roi).json()["score"]
-    s4.calibrate([score / 4], roi=roi, area_mm2_thr=1.0)
-    large = s4.infer(marked, roi=roi, mm_per_px=0.5).json()["regions"]
-    assert large
-    tiny = s4.infer(marked, roi=roi, mm_per_px=0.0001).json()
-    assert tiny["regions"] == []
-    assert tiny["score"] == pytest.approx(s4.infer(marked, roi=roi, mm_per_px=0.5).json()["score"])
-
-
-def _in_the_rect(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x > 10) & (x < 40) & (y > 5) & (y < 25)
-
-
-@pytest.mark.parametrize(
-    ("shape", "inside"),
-    [
-        (None, lambda x, y: np.ones_like(x, bool)),
-        ("", lambda x, y: np.ones_like(x, bool)),
-        ("null", lambda x, y: np.ones_like(x, bool)),
-        ({}, lambda x, y: np.ones_like(x, bool)),
-        ({"kind": "rect"}, lambda x, y: np.ones_like(x, bool)),
-        ({"kind": "rect", "x": 10, "y": 5, "w": 30, "h": 20}, _in_the_rect),
-        ({"x": 10, "y": 5, "w": 30, "h": 20}, _in_the_rect),
-        ({"kind": "circle"}, lambda x, y: (x - 48) ** 2 + (y - 32) ** 2 <= 32**2),
-        ({"kind": "CIRCLE", "cx": 30, "cy": 30, "r": 12}, lambda x, y: (x - 30) ** 2 + (y - 30) ** 2 <= 144),
-        (
-            {"kind": "circle", "cx": 30, "cy": 30, "r": 12, "r_inner": 0, "w": 5, "angle_deg": 3},
-            lambda x, y: (x - 30) ** 2 + (y - 30) ** 2 <= 144,
-        ),
-        (
-            {"kind": "annulus", "cx": 48, "cy": 32, "r": 30, "r_inner": 10},
-            lambda x, y: ((x - 48) ** 2 + (y - 32) ** 2 <= 900) & ((x - 48) ** 2 + (y - 32) ** 2 >= 100),
-        ),
-    ],
-)  # fmt: skip
-def test_a_shape_masks_and_nothing_else(s4: S4Server, shape: Any, inside: Any) -> None:
-    roi = "Shapes"
-    if not (s4.models / ROLE / roi).exists():
-        s4.fit(ok_images(4), roi=roi)
-    marked = ng_pixels(5, left=24, top=24)
-    answer = s4.infer(png(marked), roi=roi, shape=shape)
-    assert answer.status_code == 200, answer.text
-    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
-    mask = inside(x, y)
-    by_hand = map_by_hand(s4, roi, marked)
-    assert answer.json()["score"] == pytest.approx(np.percentile(by_hand[mask], 99), abs=1e-5)
-    picture = picture_of(answer.json())
-    assert picture.shape == (HEIGHT, WIDTH)
-    assert (picture[~mask] == 0).all()
-    assert picture[mask].max() == 255
-
-
-def _jpeg(rgb: np.ndarray, orientation: int) -> bytes:
-    return _saved(rgb, "JPEG", orientation, quality=98)
-
-
-def _saved(rgb: np.ndarray, kind: str, orientation: int, **options: Any) -> bytes:
-    exif = Image.Exif()
-    exif[0x112] = orientation
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, kind, exif=exif, **options)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize(("orientation", "left", "top"), [(1, 2, 2), (3, 82, 50), (6, 2, 50), (8, 82, 2)])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_output_pixels_are_input_pixels(
-    s4: S4Server, kind: str, orientation: int, left: int, top: int
-) -> None:
-    roi = "Geometry"
-    if not (s4.models / ROLE / roi).exists():
-        s4.fit(ok_images(6), roi=roi, memory_fit="true")
-        s4.calibrate([0.02], roi=roi)
-    marked = ng_pixels(7, left=left, top=top)
-    answer = s4.infer(_saved(marked, kind, orientation), roi=roi).json()
-    picture = picture_of(answer)
-    # The width of the stored pixels, and the brightest place where the mark lies: nothing was turned.
-    assert picture.shape == (HEIGHT, WIDTH)
-    y, x = np.unravel_index(picture.astype(int).argmax(), picture.shape)
-    assert left - 8 <= x < left + 20
-    assert top - 6 <= y < top + 18
-    bright = picture > 200
-    ys, xs = np.nonzero(bright)
-    assert abs(xs.mean() - (left + 5.5)) < 6
-    assert abs(ys.mean() - (top + 5.5)) < 6
-    x, y, w, h = answer["regions"][0]["bbox"]
-    assert x <= left + 6 < x + w
-    assert y <= top + 6 < y + h
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (300, 2), (13, 201)])
-def test_any_size_is_answered_at_its_own_size(s4: S4Server, size: tuple[int, int]) -> None:
-    roi = "Sizes"
-    if not (s4.models / ROLE / roi).exists():
-        s4.fit(ok_images(3), roi=roi)
-    width, height = size
-    answer = s4.infer(png(np.full((height, width, 3), 120, np.uint8)), roi=roi)
-    assert answer.status_code == 200, answer.text
-    assert picture_of(answer.json()).shape == (height, width)
-    assert 0 <= answer.json()["score"] <= 4
-
-
-def test_an_incremental_fit_joins_and_says_its_bound(s4: S4Server) -> None:
-    roi = "Joined"
-    first = s4.fit(ok_images(4), roi=roi).json()
-    s4.calibrate([0.1], roi=roi)
-    before = s4_files.read_roi(s4.models, ROLE, roi)
-    odd = ng_pixels(3, left=24, top=24)
-    unknown = s4.infer(png(odd), roi=roi).json()["score"]
-    joined = s4.fit([png(odd)] * 2, roi=roi, incremental="true").json()
-    assert joined["n_embeddings"] == first["n_embeddings"] + 2 * 64
-    assert joined["coreset_size"] == int(np.ceil(joined["n_embeddings"] * 0.02))
-    known = s4.infer(png(odd), roi=roi).json()
-    assert known["score"] < unknown / 2
-    assert known["threshold"] is None, "a new memory is calibrated anew"
-
-    # The bound holds over every patch that it was ever fitted with, the old images' too.
-    after = s4_files.read_roi(s4.models, ROLE, roi)
-    ever = [patches_of(s4, ok_pixels(n)) for n in range(4)] + [patches_of(s4, odd)]
-    farthest = s4_files.distances(after, np.concatenate([p.reshape(-1, p.shape[-1]) for p in ever])).max()
-    assert farthest <= joined["cover_radius_bound"] + 1e-6
-    assert after["metadata"]["n_embeddings"] == joined["n_embeddings"]
-    assert len(before["emb"]) == first["coreset_size"]
-
-
-def test_a_fit_of_every_embedding_keeps_every_embedding(s4: S4Server) -> None:
-    whole = s4.fit(ok_images(2), roi="Whole", memory_fit="true").json()
-    assert whole["coreset_size"] == whole["n_embeddings"] == 128
-    assert whole["coreset_rate_requested"] == whole["coreset_rate_applied"] == 1.0
-    usual = s4.fit(ok_images(2), roi="Whole", memory_fit="false").json()
-    assert usual["coreset_size"] == 3
-
-
 def test_the_old_guis_form_is_read_as_it_is_written(s4: S4Server) -> None:
     """.NET's MultipartFormDataContent: quoted boundary, bare names, two file names, a type on every part."""
 
@@ -323,96 +157,6 @@ def test_the_old_guis_form_is_read_as_it_is_written(s4: S4Server) -> None:
         assert s4.client.post("/infer", content=body, headers=headers).status_code == 200
     # It asks whether a route is there with OPTIONS, and takes 405 for yes.
     assert s4.client.options("/infer").status_code == 405
-
-
-@pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "application/octet-stream", None])
-def test_what_names_an_image_is_its_bytes(s4: S4Server, content_type: str | None) -> None:
-    roi = "Types"
-    if not (s4.models / ROLE / roi).exists():
-        s4.fit(ok_images(3), roi=roi)
-    bmp = cv2.imencode(".bmp", ok_pixels(1))[1].tobytes()
-    for data in (png(ok_pixels(1)), _jpeg(ok_pixels(1), 1), bmp):
-        answer = s4.client.post(
-            "/infer",
-            data={"role_id": ROLE, "roi_id": roi, "mm_per_px": "0.2"},
-            files={"image": ("roi", data, content_type)},
-        )
-        assert answer.status_code == 200, answer.text
-
-
-@pytest.mark.parametrize("kind", ["grey", "grey 16", "colour 16", "alpha"])
-def test_other_depths_and_channels_are_read(s4: S4Server, kind: str) -> None:
-    roi = "Types"
-    if not (s4.models / ROLE / roi).exists():
-        s4.fit(ok_images(3), roi=roi)
-    rgb = ok_pixels(2)
-    pixels = {
-        "grey": rgb[..., 0],
-        "grey 16": rgb[..., 0].astype(np.uint16) * 257,
-        "colour 16": rgb[..., ::-1].astype(np.uint16) * 257,
-        "alpha": np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 7, np.uint8)]),
-    }[kind]
-    answer = s4.infer(cv2.imencode(".png", pixels)[1].tobytes(), roi=roi).json()
-    if kind in ("colour 16", "alpha"):
-        assert answer["score"] == pytest.approx(s4.infer(png(rgb), roi=roi).json()["score"], abs=1e-6)
-    assert 0 <= answer["score"] <= 4
-
-
-OLD = {
-    "threshold": 0.4,
-    "p99_ok": 0.3,
-    "p5_ng": 0.5,
-    "mm_per_px": 0.2,
-    "area_mm2_thr": 1.0,
-    "score_percentile": 99,
-}
-
-
-@pytest.mark.parametrize("flat", [False, True], ids=["folders", "flat"])
-@pytest.mark.parametrize("index", [True, False], ids=["index", "no index"])
-@pytest.mark.parametrize(
-    "metadata", [None, {"coreset_rate": 0.02, "applied_rate": 0.0208}], ids=["bare", "metadata"]
-)
-@pytest.mark.parametrize("calib", [None, OLD], ids=["uncalibrated", "calibrated"])
-def test_files_in_every_old_layout_are_served(
-    s4: S4Server, flat: bool, index: bool, metadata: dict[str, Any] | None, calib: dict[str, Any] | None
-) -> None:
-    role = "Old"
-    roi = f"R{flat:d}{index:d}{metadata is not None:d}{calib is not None:d}"
-    patches = np.concatenate([patches_of(s4, ok_pixels(n)).reshape(-1, 16) for n in range(3)])
-    emb = patches[np.random.default_rng(0).permutation(len(patches))[:20]]
-    s4_files.write_roi(
-        s4.models, role, roi, emb, (8, 8), flat=flat, metadata=metadata, index=index, calib=calib
-    )
-
-    marked = ng_pixels(9, left=40, top=20)
-    answers = [s4.infer(png(marked), role=role, roi=roi) for _ in range(2)]
-    assert answers[0].status_code == 200, answers[0].text
-    assert answers[0].json() == answers[1].json()
-    answer = answers[0].json()
-    grid = s4_files.distances({"emb": emb, "index": None}, patches_of(s4, marked).reshape(-1, 16)).reshape(
-        8, 8
-    )
-    upsampled = cv2.resize(grid.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-    by_hand = cv2.GaussianBlur(upsampled, (0, 0), 1.0)
-    assert answer["score"] == pytest.approx(np.percentile(by_hand, 99), abs=1e-5), "squared L2 on every path"
-    if calib is None:
-        assert answer["threshold"] is None
-    else:
-        # Without index.faiss the old service measured, and so calibrated, Euclidean distances.
-        threshold = 0.4 if index else 0.4**2
-        assert answer["threshold"] == pytest.approx(threshold)
-        if not index:
-            migrated = s4_files.read_roi(s4.models, role, roi)["calib"]
-            assert migrated["threshold"] == pytest.approx(threshold)
-            assert migrated["p99_ok"] == pytest.approx(0.09)
-            assert migrated["p5_ng"] == pytest.approx(0.25)
-            assert f"roi={roi}" in s4.log.read_text() or f"ROI {roi}" in s4.log.read_text()
-
-    # A new fit writes the contract's folder, and the old calibration no longer counts.
-    assert s4.fit(ok_images(2), role=role, roi=roi).status_code == 200
-    assert s4_files.read_roi(s4.models, role, roi)["calib"] is None
-    assert s4.infer(png(marked), role=role, roi=roi).json()["threshold"] is None
 
 
 def test_the_log_has_the_timings_and_no_image_and_no_path(s4: S4Server) -> None:

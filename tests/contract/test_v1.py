@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,20 +14,9 @@ import pytest
 from serving.gateway.access import Role
 from serving.gateway.store.repositories import jobs, scans
 from tests.contract.conftest import _server_environment
-from tests.gateway_live import GRADES, Live, form_of, live_gateway, photograph
+from tests.contract.v1_nouns import NOBODY, V1, check_prediction, is_id, is_moment, pages, patient_of, refused
+from tests.gateway_live import GRADES, form_of, live_gateway, photograph
 from tests.integration.serving.harness import Servers
-
-NOBODY = "00000000-0000-4000-8000-000000000000"
-
-
-@dataclass
-class V1:
-    """A gateway with S0 and /v1, and a client for each role."""
-
-    live: Live
-    app: httpx.Client
-    reviewer: httpx.Client
-    admin: httpx.Client
 
 
 @pytest.fixture(scope="module", params=["sqlite and a folder", "postgresql and s3"])
@@ -47,48 +32,6 @@ def v1(
         finally:
             for client in clients:
                 client.close()
-
-
-def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error"}
-    error: dict[str, Any] = answer.json()["error"]
-    assert error["code"] == code
-    assert error["message"]
-    assert error["request_id"] == answer.headers["x-request-id"]
-    return error
-
-
-def is_id(text: str) -> bool:
-    return str(uuid.UUID(text)) == text
-
-
-def is_moment(text: str) -> bool:
-    """RFC 3339, in UTC."""
-    return text.endswith("Z") and dt.datetime.fromisoformat(text).tzinfo is not None
-
-
-def patient_of(client: httpx.Client, name: str = "Ada L.", **more: Any) -> dict[str, Any]:
-    answer = client.post("/v1/patients", json={"name": name, **more})
-    assert answer.status_code == 201, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def pages(client: httpx.Client, path: str, **query: Any) -> list[dict[str, Any]]:
-    """A whole list, page by page."""
-    found: list[dict[str, Any]] = []
-    after = None
-    while True:
-        answer = client.get(path, params={**query, **({"after": after} if after else {})})
-        assert answer.status_code == 200, answer.text
-        body = answer.json()
-        assert set(body) == {"items", "next"}
-        found += body["items"]
-        after = body["next"]
-        if after is None:
-            return found
-        assert body["items"]
 
 
 def test_models_are_named_with_what_made_them(v1: V1) -> None:
@@ -147,24 +90,6 @@ def test_one_key_makes_one_image(v1: V1) -> None:
     assert httpx.get(second.json()["url"], trust_env=False).status_code == 200
     other = v1.app.post("/v1/images", files=form_of(photograph(3)), headers=headers)
     refused(other, 409, "conflict")
-
-
-def check_prediction(body: dict[str, Any]) -> None:
-    assert set(body) == {
-        "id", "created_at", "image_id", "patient_id", "task", "quality", "heads", "anomaly", "uncertain",
-        "overlay", "model", "trace",
-    }  # fmt: skip
-    assert body["quality"] == {"verdict": "gradable", "reasons": []}
-    head = body["heads"]["grade"]
-    assert set(head) == {"label", "confidence", "probabilities", "set", "uncertain"}
-    assert set(head["probabilities"]) == set(GRADES)
-    assert sum(head["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-    assert head["confidence"] == max(head["probabilities"].values())
-    assert body["uncertain"] == head["uncertain"]
-    assert set(body["model"]) == {
-        "task", "name", "version", "precision", "digest", "dataset_digest", "code_digest",
-    }  # fmt: skip
-    assert all(body["model"].values())
 
 
 def test_a_prediction_in_every_form_of_asking(v1: V1) -> None:
@@ -464,21 +389,3 @@ def test_nobody_comes_in_without_a_token(v1: V1) -> None:
                 answer = nobody.request(method, re.sub(r"{\w+}", NOBODY, path))
                 refused(answer, 401, "token_refused")
                 assert answer.headers["www-authenticate"] == "Bearer"
-
-
-def test_models_that_are_away_are_a_503(tmp_path: Path) -> None:
-    with (
-        live_gateway(tmp_path, "http://127.0.0.1:9", GATEWAY_SYSTEMS="v1") as live,
-        live.client(live.token(Role.ADMIN)) as client,
-    ):
-        refused(client.get("/v1/models"), 503, "model_away")
-        answer = client.post("/v1/predictions", files=form_of(photograph()), data={"task": "acne"})
-        refused(answer, 503, "model_away")
-        assert answer.headers["retry-after"]
-        # What needs no model goes on, a label of a task that nobody serves just now too.
-        image = client.post("/v1/images", files=form_of(photograph())).json()
-        label = {"image_id": image["id"], "task": "acne", "head": "acne", "value": "acne"}
-        assert client.post("/v1/labels", json=label).status_code == 201
-        assert client.get("/readyz").json()["status"] == "ready"
-        refused(client.get("/v1/nothing"), 404, "not_found")
-        refused(client.put("/v1/patients"), 405, "method_not_allowed")
