@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.browser.world import World, world
+from tests.browser.world import Clinic, World, world
 
 #: What a browser says itself of an answer above 399: the page tells it in its own words.
 _STATUS = re.compile(r"Failed to load resource: (the server responded with a status of|net::ERR_INTERNET)")
@@ -23,13 +23,18 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+def _chromium() -> str:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium on this machine (Debian's package of that name)")
+    return path
+
+
 # Of a module, not of the session: while Playwright is open its event loop runs in this thread, and nobody
 # else's test could run one.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("there is no chromium on this machine (Debian's package of that name)")
+    path = _chromium()
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -38,10 +43,24 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[World]:
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The servers, once for every file: tests take tenants of their own."""
+    _chromium()
     with world(tmp_path_factory.mktemp("review")) as made:
         yield made
+
+
+@pytest.fixture
+def clinic(served: World, request: pytest.FixtureRequest) -> Iterator[Clinic]:
+    """A tenant of this test's own, with six lesions that wait."""
+    made = served.clinic(re.sub(r"\W", "-", request.node.name)[:60])
+    made.lesions(6, size=256)
+    yield made
+    # The log has neither a token nor a word of a client's.
+    log = (served.live.folder / "gateway.log").read_text()
+    assert "rtk_" not in log
+    assert "owned" not in log
 
 
 @dataclass
