@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ class Options:
         return value
 
 
-class Source:
+class Source(ABC):
     """The base of every source. A subclass names itself and lists its samples.
 
     Listing reads labels and names only, so that every wrong label is found before the first image is read.
@@ -105,12 +106,13 @@ class Source:
         self.given = options
         self.prepare()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Check that the path is of this kind. :class:`SourceError` says what is missing."""
 
+    @abstractmethod
     def samples(self, heads: Sequence[Head]) -> Iterator[Sample]:
         """Every labelled image, in a fixed order. :class:`SourceError` names the rows that are wrong."""
-        raise NotImplementedError
 
     def record(self, info: Mapping[str, Any], heads: Sequence[Head]) -> dict[str, Any]:
         """What the source adds to ``dataset.json``, given what stands there; it may refuse the dataset."""

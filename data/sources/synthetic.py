@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -72,9 +73,9 @@ class Synthetic(Source):
                 drawing.name, functools.partial(draw, drawing), {head.name: label}, drawing.group, meta=meta
             )
 
+    @abstractmethod
     def label(self, head: Head, drawing: Drawing) -> str | None:
         """The head's class that a drawing shows."""
-        raise NotImplementedError
 
 
 class SyntheticFundus(Synthetic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,9 @@ class TableSource(Source):
     heads_known: Mapping[str, str] = MappingProxyType({})
     aliases: Mapping[str, str] = MappingProxyType({})
 
+    @abstractmethod
     def parts(self) -> Sequence[Part]:
         """The tables with their folders."""
-        raise NotImplementedError
 
     def group(self, row: Row, name: str) -> str | None:
         """A row's group, ``name`` being the sample's id; None when each image stands alone."""

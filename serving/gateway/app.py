@@ -28,7 +28,7 @@ from serving.gateway.front import Front
 from serving.gateway.gateway import VERSION, Gateway
 from serving.gateway.once import HEADER as IDEMPOTENCY
 from serving.gateway.openapi import finish
-from serving.gateway.routing import System
+from serving.gateway.routing import Owner, System
 from serving.gateway.settings import Settings
 from serving.gateway.systems import all_systems, base
 
@@ -105,7 +105,7 @@ def _include(app: FastAPI, gateway: Gateway, served: Mapping[str, System]) -> No
 
 
 def _catch(app: FastAPI, served: Mapping[str, System]) -> None:
-    def system_of(request: Request) -> System:
+    def owner_of(request: Request) -> Owner:
         """Whose errors a request that reached no route gets: by its prefix; the only system's; our own."""
         first = request.url.path.split("/", 2)[1] if request.url.path.startswith("/") else ""
         if first in served:
@@ -113,7 +113,7 @@ def _catch(app: FastAPI, served: Mapping[str, System]) -> None:
         return next(iter(served.values())) if len(served) == 1 else base.BASE
 
     def answer(error: Exception, request: Request) -> Response:
-        return system_of(request).answer(error, request)
+        return owner_of(request).answer(error, request)
 
     methods = _methods_by_path(app)
 

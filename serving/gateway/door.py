@@ -18,7 +18,7 @@ from serving.gateway.access.roles import Role
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway
-    from serving.gateway.routing import System
+    from serving.gateway.routing import Owner
 
 #: A session's cookie, and the header that the page sends with whatever changes something.
 COOKIE = "retiderm_session"
@@ -28,13 +28,13 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 
 
 class Door:
-    """One system's door."""
+    """The door of one owner of routes."""
 
-    def __init__(self, gateway: Gateway, system: System) -> None:
+    def __init__(self, gateway: Gateway, owner: Owner) -> None:
         self._gateway = gateway
-        self._system = system
+        self._owner = owner
         settings = gateway.settings
-        self._open = system.name in settings.open_access
+        self._open = owner.name in settings.open_access
         self._anywhere = settings.open_access_anywhere
         self._origins = settings.allowed_origins
 
@@ -53,16 +53,16 @@ class Door:
             identity = self._nobody(request)
         else:
             try:
-                identity = await gateway.run(gateway.gate.open, token, self._system.token_kind)
+                identity = await gateway.run(gateway.gate.open, token, self._owner.token_kind)
             except TokenRefused as error:
                 limiter.count_refused(_address(request))
-                raise TokenRefused(self._system.refusal or error.message, hint=None) from None
+                raise TokenRefused(self._owner.refusal or error.message, hint=None) from None
         limiter.count(f"{identity.tenant}/{identity.subject}")
         identity.require(*roles)
         return identity
 
     def _token(self, request: Request) -> str | None:
-        for name in self._system.headers:
+        for name in self._owner.headers:
             text = _from_cookie(request) if name == "cookie" else request.headers.get(name)
             if text is None:
                 continue
@@ -88,7 +88,7 @@ class Door:
                 hint="Name its origin in ALLOWED_ORIGINS.",
             )
         return Identity(
-            self._gateway.tenant, Role.APP, f"open:{self._system.name}", f"open:{self._system.name}"
+            self._gateway.tenant, Role.APP, f"open:{self._owner.name}", f"open:{self._owner.name}"
         )
 
 

@@ -1,6 +1,6 @@
 """What the OpenAPI document says of errors: every status that a route can answer with, and its body's form.
 
-:class:`~serving.gateway.routing.SystemRoute` adds what its door, limits and store can answer; a route names
+:class:`~serving.gateway.routing.OwnedRoute` adds what its door, limits and store can answer; a route names
 the others by :func:`errors`.
 """
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from serving.gateway.errors import detail_shape, own_shape, trace_shape
 
 if TYPE_CHECKING:
-    from serving.gateway.routing import System
+    from serving.gateway.routing import Owner
 
 
 class Place(BaseModel):
@@ -125,8 +125,8 @@ _REF = "#/components/schemas/"
 _MODULE = re.compile(r"serving__gateway__(?:systems__)?([a-z0-9]+)__(?:\w+__)?(\w+)")
 
 
-def finish(document: dict[str, Any], systems: Mapping[str, System]) -> dict[str, Any]:
-    """What no route says by itself: how to carry a token, headers of every answer, what the systems are."""
+def finish(document: dict[str, Any], owners: Mapping[str, Owner]) -> dict[str, Any]:
+    """What no route says by itself: how to carry a token, headers of every answer, whose the routes are."""
     document = _renamed(document)
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for operations in document.get("paths", {}).values():
@@ -144,7 +144,7 @@ def finish(document: dict[str, Any], systems: Mapping[str, System]) -> dict[str,
         for tag in operation.get("tags", ())
     }
     document["tags"] = [
-        {"name": name, "description": system.title} for name, system in systems.items() if name in used
+        {"name": name, "description": owner.title} for name, owner in owners.items() if name in used
     ]
     return document
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends
@@ -70,45 +70,55 @@ def public(handler: _F) -> _F:
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """One of the services: its name, how its clients know themselves and read errors, and its routes.
+class Owner:
+    """Whom routes belong to: its name, and how its clients know themselves and read errors.
 
     - ``headers``: where a token may stand, in this order (``x-api-key``, ``authorization``).
     - ``token_kind``: ``bearer`` or ``api_key`` where only such tokens are taken.
     - ``refusal``: the words of a 401, where old clients know some; None for our own.
-    - ``translate``: a system's own words or status for an error; None keeps the usual ones.
-    - ``build``: makes its routes, with paths as its contract has them.
-    - ``tasks``: the models that it needs, for its readiness.
+    - ``translate``: its own words or status for an error; None keeps the usual ones.
     - ``limits_itself``: the routes read their own bodies, and have times of their own (S4's, which are
       streamed to files and worked on for an hour).
-    - ``ready``: whether it answers, where that isn't about ``tasks``.
     """
 
     name: str
     title: str
-    build: Callable[[Gateway], APIRouter]
-    tasks: Callable[[Gateway], tuple[str, ...]]
+    _: KW_ONLY
     headers: tuple[str, ...] = ("x-api-key", "authorization")
     token_kind: str | None = None
     refusal: str | None = None
     shape: Shape = detail_shape
     translate: Callable[[Exception, Wire], Wire | None] | None = None
     limits_itself: bool = False
-    ready: Callable[[Gateway], Awaitable[bool]] | None = None
 
     def answer(self, error: Exception, request: Request) -> Response:
-        """The error as this system's clients read it."""
+        """The error as its clients read it."""
         request_id = id_of(request)
         wire = wire_of(error, request_id)
         changed = self.translate(error, wire) if self.translate is not None else None
         return respond(changed or wire, self.shape, request_id)
 
 
-class SystemRoute(APIRoute):
-    """A route of a system. See the module's docstring. Made by :func:`new_router`'s routers only."""
+@dataclass(frozen=True, slots=True)
+class System(Owner):
+    """One of the services, which are switched on and off by name.
+
+    - ``build``: makes its routes, with paths as its contract has them.
+    - ``tasks``: the models that it needs, for its readiness.
+    - ``ready``: whether it answers, where that isn't about ``tasks``.
+    """
+
+    build: Callable[[Gateway], APIRouter]
+    tasks: Callable[[Gateway], tuple[str, ...]]
+    _: KW_ONLY
+    ready: Callable[[Gateway], Awaitable[bool]] | None = None
+
+
+class OwnedRoute(APIRoute):
+    """A route of an owner. See the module's docstring. Made by :func:`new_router`'s routers only."""
 
     gateway: Gateway
-    system: System
+    owner: Owner
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         access = getattr(endpoint, _NOTE, None)
@@ -117,17 +127,17 @@ class SystemRoute(APIRoute):
         self.access = access
         extra = dict(options.pop("openapi_extra", None) or {})
         if not access.public:
-            extra.setdefault("security", [{_SCHEMES[name]: []} for name in self.system.headers])
+            extra.setdefault("security", [{_SCHEMES[name]: []} for name in self.owner.headers])
         with_body = any(method in _WITH_BODY for method in options.get("methods") or ())
-        told = usual(self.system.shape, public=access.public, body=with_body)
+        told = usual(self.owner.shape, public=access.public, body=with_body)
         options["responses"] = {**told, **(options.get("responses") or {})}
         super().__init__(path, endpoint, openapi_extra=extra, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler behind the door."""
         inner = super().get_route_handler()
-        gateway, system, access = self.gateway, self.system, self.access
-        door = Door(gateway, system)
+        gateway, owner, access = self.gateway, self.owner, self.access
+        door = Door(gateway, owner)
         path = self.path_format
         strangers = Places(_STRANGERS)
 
@@ -139,7 +149,7 @@ class SystemRoute(APIRoute):
             request.state.identity = identity
             request.scope[CLAIM] = gateway.held.claim(f"{identity.tenant}/{identity.subject}")
             with gateway.places.hold(f"{identity.tenant}/{identity.subject}"):
-                if system.limits_itself:
+                if owner.limits_itself:
                     take_time(request.scope)
                 elif request.method in _WITH_BODY:
                     await read(request, gateway.settings.max_body_bytes, gateway.settings.request_s)
@@ -153,23 +163,23 @@ class SystemRoute(APIRoute):
             return await inner(request)
 
         async def handle(request: Request) -> Response:
-            request.scope["retiderm.route"] = (system.name, path)
+            request.scope["retiderm.route"] = (owner.name, path)
             try:
                 return await (unknown(request) if access.public else known(request))
             except Exception as error:
-                if system.limits_itself:
+                if owner.limits_itself:
                     # What is sent still would be cut off, and the answer with it.
                     with contextlib.suppress(Overloaded), strangers.hold(path):
                         await drain(request)
-                return system.answer(error, request)
+                return owner.answer(error, request)
 
         return handle
 
 
-def new_router(gateway: Gateway, system: System, **options: Any) -> APIRouter:
-    """A router whose routes are the system's."""
-    route = type("Route", (SystemRoute,), {"gateway": gateway, "system": system})
-    return APIRouter(route_class=route, tags=[system.name], **options)
+def new_router(gateway: Gateway, owner: Owner, **options: Any) -> APIRouter:
+    """A router whose routes are the owner's."""
+    route = type("Route", (OwnedRoute,), {"gateway": gateway, "owner": owner})
+    return APIRouter(route_class=route, tags=[owner.name], **options)
 
 
 def claim_of(request: Request) -> Claim:

@@ -7,6 +7,7 @@ here layer by layer, and the exported graph needs no backward pass.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,16 +25,16 @@ class UnknownTail(Exception):
     """A layer after the pooling has no rule here; the message says which."""
 
 
-class Step(nn.Module):
+class Step(nn.Module, ABC):
     """One layer on vectors: ``forward`` [N, D] gives its output, ``back`` pulls [N, C, D_out] back."""
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """The layer itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def back(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The gradient with respect to the input ``x``."""
-        raise NotImplementedError
 
 
 class Affine(Step):

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from data.errors import NotFound, RetidermError
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.gateway import Gateway
-from serving.gateway.routing import System, claim_of, new_router, public
+from serving.gateway.routing import Owner, System, claim_of, new_router, public
 
 _FRESH_S = 1.0
 _now = time.monotonic
@@ -136,9 +136,5 @@ def _file(gateway: Gateway, tenant: str, sha256: str, query: dict[str, str]) -> 
     return Response(data, media_type=grant.media_type, headers=headers)
 
 
-def _never(gateway: Gateway) -> APIRouter:
-    raise NotImplementedError("build() makes these routes, with the systems")
-
-
 #: The gateway itself, for its errors and its counts.
-BASE = System("gateway", "The gateway itself", _never, lambda _: ())
+BASE = Owner("gateway", "The gateway itself")
