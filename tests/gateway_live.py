@@ -151,8 +151,9 @@ def live_gateway(folder: Path, models_url: str, **environment: str) -> Iterator[
     """A gateway that runs; stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     live = Live(folder, models_url, environment)
-    live.start()
     try:
+        # One that does not start in time is stopped too: left behind, it would fail another test.
+        live.start()
         yield live
     finally:
         if live.process is not None and live.process.process is not None:

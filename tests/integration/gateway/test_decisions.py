@@ -87,6 +87,8 @@ def test_a_decision_that_takes_long_is_answered_before_it_is_over(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = {"version": "4", "why": "it is better"}
+    # The second one's turn comes, however long the first one takes.
+    monkeypatch.setattr(module, "_TURN_S", 300.0)
     with monkeypatch.context() as patched:
         patched.setattr(module, "_PATIENCE_S", 0.0)
         found = client.post("/review/api/models/dr_grading/rollback", json=said)
