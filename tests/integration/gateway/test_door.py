@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from serving.gateway.access import Role, create, revoke
 from serving.gateway.app import create_app
 from serving.gateway.gateway import Gateway
-from serving.gateway.routing import SystemRoute
+from serving.gateway.routing import OwnedRoute
 from serving.gateway.settings import Settings
 from serving.gateway.store import Store, open_store, unscoped
 from serving.gateway.systems import all_systems
@@ -102,7 +102,7 @@ class Entry:
     """A route of the application, with the prefix under which it was included."""
 
     path: str
-    route: SystemRoute
+    route: OwnedRoute
 
     @property
     def method(self) -> str:
@@ -120,7 +120,7 @@ def entries_of(app: FastAPI) -> list[Entry]:
     found = []
     for context in iter_route_contexts(app.routes):
         route = context.original_route
-        assert isinstance(route, SystemRoute), f"{route!r} is not a route of a system"
+        assert isinstance(route, OwnedRoute), f"{route!r} is no route of an owner"
         found.append(Entry(str(context.path), route))
     return found
 
@@ -155,7 +155,7 @@ def filled(entry: Entry, world: World, erasure: str) -> str:
 def ask(client: TestClient, entry: Entry, path: str, token: str | None) -> Any:
     headers = {}
     if token is not None:
-        name = entry.route.system.headers[0]
+        name = entry.route.owner.headers[0]
         headers[name] = f"Bearer {token}" if name == "authorization" else token
     body = {"json": {}} if entry.method in ("POST", "PUT", "PATCH") else {}
     return client.request(entry.method, path, headers=headers, **body)
@@ -169,10 +169,10 @@ def test_nobody_comes_in_who_may_not(
     for entry in entries_of(app):
         access, named = entry.route.access, f"{entry.method} {entry.path}"
         if access.public:
-            rows.append((entry.route.system.name, named, "everybody", *[""] * 7))
+            rows.append((entry.route.owner.name, named, "everybody", *[""] * 7))
             continue
         path = filled(entry, ours, erasure)
-        known = tokens[entry.route.system.token_kind or "api_key"]
+        known = tokens[entry.route.owner.token_kind or "api_key"]
         seen: dict[str, str] = {}
         for name, token in (("none", None), *((k, known[k]) for k in ("unknown", "expired", "revoked"))):
             response = ask(client, entry, path, token)
@@ -191,7 +191,7 @@ def test_nobody_comes_in_who_may_not(
             assert asked.status_code >= 400, (named, asked.status_code, asked.text)
             seen["other"] = str(asked.status_code)
         answers = (seen[key] for key in ("none", "unknown", "expired", "revoked", "app", "reviewer", "other"))
-        rows.append((entry.route.system.name, named, ", ".join(access.roles), *answers))
+        rows.append((entry.route.owner.name, named, ", ".join(access.roles), *answers))
     _write(rows)
 
 
