@@ -22,7 +22,7 @@ from serving.gateway.settings import Settings
 from serving.gateway.store import Scope, unscoped
 from serving.scan import ACNE, CONDITION
 from tests.bundles import tiny_bundle
-from tests.integration.serving.harness import Process, Servers, promote
+from tests.integration.serving.harness import PATIENCE_S, Process, Servers, promote
 
 GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative")
 LESIONS = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -81,7 +81,7 @@ class Live:
         """Where it listens."""
         return str(json.loads(self.ready_file.read_text())["url"])
 
-    def start(self, timeout_s: float = 180) -> None:
+    def start(self, timeout_s: float = PATIENCE_S) -> None:
         """Start it and wait until it answers."""
         self.ready_file.unlink(missing_ok=True)
         log = self.folder / "gateway.log"
@@ -143,7 +143,9 @@ class Live:
         headers = {} if token is None else {"x-api-key": token}
         if bearer and token is not None:
             headers = {"authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, **options)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False, **options
+        )
 
 
 @contextlib.contextmanager

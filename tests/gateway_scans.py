@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from tests.gateway_live import form_of
+from tests.integration.serving.harness import PATIENCE_S
 
 BASE = "/api/v1/scan"
 
@@ -26,7 +27,7 @@ def send(
     return client.post(f"{BASE}/{scan_id}/upload", files=form_of(data), headers=headers)
 
 
-def ended(client: httpx.Client, scan_id: str, timeout_s: float = 180) -> dict[str, Any]:
+def ended(client: httpx.Client, scan_id: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
     """The scan's state, once it is no longer processing."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -127,7 +127,7 @@ def test_blurred_photographs_alarm_and_sharp_ones_do_not(
         page = visit.page
         page.get_by_text(found["reason"]).first.wait_for()
         page.get_by_text("200 of 200, critical after 200").wait_for()
-        with visit.context.expect_page(timeout=120_000) as opened:
+        with visit.context.expect_page(timeout=180_000) as opened:
             page.get_by_role("link", name="Each measure's values").click()
         values = opened.value
         asked: list[str] = []
@@ -136,9 +136,9 @@ def test_blurred_photographs_alarm_and_sharp_ones_do_not(
         values.on("pageerror", lambda error: problems.append(str(error)))
         values.on("console", lambda told: problems.append(told.text) if told.type == "error" else None)
         # Again, now that somebody listens; the page is kept.
-        values.reload(timeout=120_000)
-        values.get_by_role("heading", name="Drift of skin_lesion: critical").wait_for(timeout=120_000)
-        values.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
+        values.reload(timeout=180_000)
+        values.get_by_role("heading", name="Drift of skin_lesion: critical").wait_for(timeout=180_000)
+        values.locator(".js-plotly-plot").first.wait_for(timeout=180_000)
         assert {url.partition("?")[0] for url in asked if not url.startswith(("blob:", "data:"))} == {
             f"{place.gateway}/review/api/drift/{TASK}/page"
         }

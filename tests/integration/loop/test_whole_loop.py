@@ -29,7 +29,7 @@ from data.paths import Home
 from tests.browser.conftest import Visit, _visit
 from tests.browser.conftest import browser as browser
 from tests.gateway_live import LESIONS
-from tests.integration.serving.harness import free_port
+from tests.integration.serving.harness import PATIENCE_S, free_port
 
 # It trains twice and waits for a reader in a browser: four minutes on two quiet cores.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -161,12 +161,12 @@ class Place:
             yield
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=3 * PATIENCE_S)
         assert process.returncode == 0, log.read_text()[-3000:]
 
     def client(self, token: str) -> httpx.Client:
         headers = {"x-api-key": token, "authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.gateway, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.gateway, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 180) -> Any:
@@ -241,7 +241,7 @@ def read_all(visit: Visit, token: str, lesions: Lesions, count: int) -> None:
 def decide(visit: Visit, label: str, why: str, then: str) -> None:
     """Press a button of the page of models, say why, and wait until another one is there."""
     page = visit.page
-    page.get_by_role("button", name=label).click(timeout=120_000)
+    page.get_by_role("button", name=label).click(timeout=180_000)
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Why?").fill(why)
     dialog.get_by_role("button", name=label).click()
@@ -310,7 +310,7 @@ def test_the_whole_loop(shared_data: Path, browser: Browser, tmp_path: Path) -> 
         # A person promotes it, on the page that shows all that; the app goes on asking.
         with asking(place, app_token, lesions) as asked:
             visit.show(f"#/models/{TASK}")
-            expect(visit.page.locator("main")).to_contain_text("Both answered", timeout=60_000)
+            expect(visit.page.locator("main")).to_contain_text("Both answered", timeout=180_000)
             decide(visit, "Promote version 2", "it sees what the first one did not", "Roll back to version 1")
             until(lambda: answers_as(app, lesions.cases[0]) == "2")
             before = len(asked)

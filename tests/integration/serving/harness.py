@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -11,8 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,52 @@ from serving.core.pointer import Pointer, version_path, write_pointer
 WIRES = ("v1", "v2 json", "v2 binary", "grpc")
 
 
+#: How long anything that has to come may take: a machine that is busy with other things is slow, not wrong.
+PATIENCE_S = 240.0
+
+#: Below what the system gives by itself, to clients and to whoever asks for any port, and ten apart: `serve`
+#: takes those beside its own.
+_PORTS = range(10000, 21000, 10)
+#: Open as long as this process lives, and so are the locks on them.
+_held: list[Any] = []
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other process of these tests is given meanwhile."""
+    folder = Path(tempfile.gettempdir()) / f"retiderm-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    start = os.getpid() * 37 + len(_held)
+    for port in (_PORTS[(start + n) % len(_PORTS)] for n in range(len(_PORTS))):
+        held = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        _held.append(held)
+        return port
+    raise RuntimeError("no free port")
+
+
+def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen in time"
+        time.sleep(0.02)
+
+
+def get(url: str | httpx.URL, **options: Any) -> httpx.Response:
+    """Ask, with patience."""
+    return httpx.get(url, timeout=PATIENCE_S, **options)
+
+
+def post(url: str, **options: Any) -> httpx.Response:
+    """Send, with patience."""
+    return httpx.post(url, timeout=PATIENCE_S, **options)
 
 
 def promote(root: Path, bundle: Bundle, version: str) -> Pointer:
@@ -86,12 +129,22 @@ class Process:
         self.process.kill()
         self.process.wait()
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it take nothing and answer nothing meanwhile: whoever asked it waits, for certain."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
 
 @dataclass
@@ -108,7 +161,7 @@ class Servers:
     )
 
     def __post_init__(self) -> None:
-        what = ["--root", str(self.root), "--poll-s", str(self.poll_s), "--grace-s", "10"]
+        what = ["--root", str(self.root), "--poll-s", str(self.poll_s), "--grace-s", "60"]
         http, remote, inner_http, inner = self.ports
         self.predictor = Process(
             "serving.predictor",
@@ -118,7 +171,7 @@ class Servers:
         self.transformer = Process(
             "serving.transformer",
             [*what, "--http-port", str(http), "--grpc-port", str(remote), "--predictor", f"127.0.0.1:{inner}",
-             *self.transformer_options],
+             "--predictor-timeout-s", str(PATIENCE_S), *self.transformer_options],
             self.log.with_suffix(".transformer.log"),
         )  # fmt: skip
 
@@ -138,7 +191,7 @@ class Servers:
     def predictor_grpc(self) -> str:
         return f"127.0.0.1:{self.ports[3]}"
 
-    def wait_ready(self, timeout_s: float = 60) -> None:
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Until the transformer says that both are ready."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -212,11 +265,10 @@ def post_v1(
     servers: Servers, body: Any, *, task: str = "dr_grading", verb: str = "predict", headers: Any = None
 ) -> Reply:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response = httpx.post(
+    response = post(
         f"{servers.url}/v1/models/{task}:{verb}",
         content=content,
         headers={"Content-Type": "application/json", **(headers or {})},
-        timeout=30,
     )
     if response.status_code != 200:
         return refused(response)
@@ -229,11 +281,10 @@ def post_v1(
 
 def post_v2(servers: Servers, body: Any, *, task: str = "dr_grading", url: str | None = None) -> Reply:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response = httpx.post(
+    response = post(
         f"{url or servers.url}/v2/models/{task}/infer",
         content=content,
         headers={"Content-Type": "application/json"},
-        timeout=30,
     )
     if response.status_code != 200:
         return refused(response)
@@ -256,7 +307,7 @@ def post_binary(
         # Latin-1 is what a header may hold, and more than httpx would send by itself.
         headers[b"Inference-Header-Content-Length"] = str(length).encode("latin-1")
     target = f"{url or servers.url}/v2/models/{task}/infer"
-    response = httpx.post(target, content=body, headers=headers, timeout=30)
+    response = post(target, content=body, headers=headers)
     if response.status_code != 200:
         return refused(response)
     reply = decode(response.content, int(response.headers["inference-header-content-length"]))
@@ -285,7 +336,7 @@ def call_grpc(address: str, request: Any) -> Reply:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(address, options=options) as channel:
         try:
-            response = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+            response = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=PATIENCE_S)
         except grpc.RpcError as error:
             trailing = dict(error.trailing_metadata() or ())
             return Reply(

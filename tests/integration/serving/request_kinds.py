@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter
 
@@ -17,6 +16,7 @@ from tests.integration.serving.harness import (
     call_grpc,
     grpc_request,
     json_input,
+    post,
     post_binary,
     post_v1,
     post_v2,
@@ -134,12 +134,12 @@ def _addresses() -> Iterator[Kind]:
     yield Kind(
         "a model is to be unloaded",
         403,
-        {"v2 json": lambda s: refused(httpx.post(f"{s.url}/v2/repository/models/dr_grading/unload"))},
+        {"v2 json": lambda s: refused(post(f"{s.url}/v2/repository/models/dr_grading/unload"))},
     )
     yield Kind(
         "a version of a model",
         501,
-        {"v2 json": lambda s: refused(httpx.post(f"{s.url}/v2/models/dr_grading/versions/3/infer",
+        {"v2 json": lambda s: refused(post(f"{s.url}/v2/models/dr_grading/versions/3/infer",
                                                  json={"inputs": [json_input([GOOD])]}))},
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ def _sizes() -> Iterator[Kind]:
             yield b"x" * 65536
 
     def chunked(servers: Servers, path: str, headers: dict[str, str]) -> Reply:
-        response = httpx.post(f"{servers.url}{path}", content=pieces(), headers=headers, timeout=30)
+        response = post(f"{servers.url}{path}", content=pieces(), headers=headers)
         return refused(response)
 
     infer = "/v2/models/dr_grading/infer"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferRequest
 
@@ -14,6 +13,8 @@ from tests.integration.serving.harness import (
     Reply,
     Servers,
     call_grpc,
+    get,
+    post,
     post_binary,
     post_v2,
     refused,
@@ -51,13 +52,13 @@ def tensor_kinds() -> Iterator[Kind]:
     yield Kind(
         "V1",
         400,
-        {"v1": lambda s: refused(httpx.post(f"{s.predictor_url}/v1/models/dr_grading:predict",
+        {"v1": lambda s: refused(post(f"{s.predictor_url}/v1/models/dr_grading:predict",
                                             json={"instances": [[[[0, 0, 0]]]]}))},
     )  # fmt: skip
 
 
 def _digest(servers: Servers) -> str:
-    found = httpx.get(f"{servers.predictor_url}/v2/models/dr_grading").json()
+    found = get(f"{servers.predictor_url}/v2/models/dr_grading").json()
     return str(found["parameters"]["preprocessing_digest"])
 
 

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 import cv2
 import grpc
-import httpx
 import numpy as np
 import pytest
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferRequest
@@ -28,12 +28,16 @@ from serving.source import open_source
 from tests.anomaly_bundles import SIDE, file, surface, tiny_anomaly_bundle, with_blot
 from tests.bundles import tiny_bundle
 from tests.integration.serving.harness import (
+    PATIENCE_S,
     WIRES,
     Servers,
     ask,
+    get,
     json_input,
+    post,
     post_v1,
     promote,
+    until,
 )
 
 TASK = "anomaly"
@@ -149,7 +153,7 @@ def test_only_ungradable_images_are_answered_with_their_verdicts(servers: Server
 
 def test_v2_has_nan_null_and_empty_text_where_there_is_no_answer(servers: Servers) -> None:
     body = {"inputs": [json_input([BLURRED, NG, BROKEN, OK])]}
-    raw = httpx.post(f"{servers.url}/v2/models/{TASK}/infer", json=body).json()
+    raw = post(f"{servers.url}/v2/models/{TASK}/infer", json=body).json()
     outputs = {item["name"]: item for item in raw["outputs"]}
     assert {name: (item["datatype"], item["shape"]) for name, item in outputs.items()} == {
         "verdict": ("BYTES", [4]),
@@ -183,7 +187,7 @@ def test_explain_verb_is_an_overlay(servers: Servers) -> None:
 @pytest.mark.parametrize("where", ["transformer", "predictor"])
 def test_metadata_says_what_the_numbers_mean(servers: Servers, offline: dict[str, Any], where: str) -> None:
     url = servers.url if where == "transformer" else servers.predictor_url
-    found = httpx.get(f"{url}/v2/models/{TASK}").json()
+    found = get(f"{url}/v2/models/{TASK}").json()
     said = found["parameters"]
     assert said["kind"] == "anomaly"
     assert said["labels"] == ["ok", "ng"]
@@ -209,7 +213,7 @@ def test_the_predictor_answers_tensors_of_its_own_preprocessing_only(
     request.raw_input_contents.append(pixels.tobytes())
     with grpc.insecure_channel(servers.predictor_grpc) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        response = stub.ModelInfer(request, timeout=30)
+        response = stub.ModelInfer(request, timeout=PATIENCE_S)
         assert [(item.name, item.datatype, list(item.shape)) for item in response.outputs] == [
             ("anomaly.score", "FP32", [2]),
             ("anomaly.label", "BYTES", [2]),
@@ -218,12 +222,12 @@ def test_the_predictor_answers_tensors_of_its_own_preprocessing_only(
         ]
         request.parameters["preprocessing_digest"].CopyFrom(InferParameter(string_param="sha256:0"))
         with pytest.raises(grpc.RpcError, match="preprocessed as"):
-            stub.ModelInfer(request, timeout=30)
+            stub.ModelInfer(request, timeout=PATIENCE_S)
 
 
 def test_metrics_count_labels_and_steps(servers: Servers) -> None:
     ask(servers, "v1", [NG, BLURRED, OK], task=TASK)
-    text = httpx.get(f"{servers.url}/metrics").text
+    text = get(f"{servers.url}/metrics").text
     for label in ("ok", "ng"):
         assert f'retiderm_predictions_total{{head="anomaly",label="{label}",model="{TASK}"' in text
     assert f'retiderm_verdicts_total{{model="{TASK}",verdict="retake"}}' in text
@@ -245,7 +249,7 @@ def test_predict_prints_and_writes_the_same_from_a_server_and_here(
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "serving.cli", "predict", str(image), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
 
     here, there = tmp_path / "here.png", tmp_path / "there.png"
     printed = run("--bundle", str(versions["1"].root), "--explain", str(here))
@@ -265,7 +269,7 @@ def test_a_promotion_under_load_never_mixes_two_versions(
         name: answer(open_source(None, bundle.root, name).scan()[TASK], NG).to_dict()
         for name, bundle in versions.items()
     }
-    stop = threading.Event()
+    stop, seen = threading.Event(), Counter[str]()
 
     def keep_asking(wire: str) -> list[dict[str, Any]]:
         documents = []
@@ -273,15 +277,21 @@ def test_a_promotion_under_load_never_mixes_two_versions(
             reply = ask(servers, wire, [NG], task=TASK)
             assert reply.ok, reply
             documents += reply.documents
+            seen[reply.documents[0]["model"]["version"]] += 1
         return documents
 
     with ThreadPoolExecutor(2) as pool:
         asking = [pool.submit(keep_asking, wire) for wire in ("v1", "grpc")]
+
+        def answered(name: str) -> bool:
+            return seen[name] > 0 or any(future.done() for future in asking)
+
         try:
+            until(lambda: answered("1"))
             for name in ("2", "1"):
+                seen.clear()
                 promote(servers.root, versions[name], name)
-                while ask(servers, "v1", [NG], task=TASK).documents[0]["model"]["version"] != name:
-                    assert not any(future.done() for future in asking)
+                until(lambda name=name: answered(name))  # type: ignore[misc]
         finally:
             stop.set()
         documents = [document for future in asking for document in future.result()]

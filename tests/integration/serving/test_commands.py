@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from serving.core.bundle import Bundle
 from tests.bundles import tiny_bundle
 from tests.integration.serving import pictures
-from tests.integration.serving.harness import free_port, promote
+from tests.integration.serving.harness import PATIENCE_S, free_port, get, promote
 
 CLI = [sys.executable, "-m", "serving.cli"]
 
@@ -47,7 +46,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         if server.poll() is None:
             server.terminate()
-            server.communicate(timeout=60)
+            server.communicate(timeout=PATIENCE_S)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,14 +54,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [*CLI, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={**os.environ, **environment},
         check=False,
     )
 
 
 def wait_file(path: Path, process: subprocess.Popen[str]) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not path.exists():
         assert process.poll() is None, process.communicate()[1][-2000:]
         assert time.monotonic() < deadline
@@ -83,7 +82,7 @@ def test_serve_one_bundle_ask_it_and_stop_it(bundle: Bundle, image: Path, tmp_pa
         where = wait_file(ready, server)
         assert where["url"] == f"http://127.0.0.1:{port}"
         assert where["models"] == ["dr_grading"]
-        assert httpx.get(f"{where['url']}/v2/health/ready").json() == {"ready": True}
+        assert get(f"{where['url']}/v2/health/ready").json() == {"ready": True}
         both = children(server)
         assert len(both) == 2
         for child in both:
@@ -120,7 +119,7 @@ def test_serve_one_bundle_ask_it_and_stop_it(bundle: Bundle, image: Path, tmp_pa
         assert picture.read_bytes() == other.read_bytes()
 
         server.send_signal(signal.SIGINT)
-        out, _ = server.communicate(timeout=30)
+        out, _ = server.communicate(timeout=PATIENCE_S)
         assert server.returncode == 0
         assert f"http://127.0.0.1:{port}/v2/models/dr_grading/infer" in out
         assert not any(child.is_running() for child in both)
@@ -173,7 +172,7 @@ def test_a_dead_child_ends_it_with_the_reason(bundle: Bundle, tmp_path: Path) ->
         wait_file(ready, server)
         both = children(server)
         both[0].kill()
-        _, said = server.communicate(timeout=30)
+        _, said = server.communicate(timeout=PATIENCE_S)
         assert server.returncode == 1
         assert "was killed by signal 9" in said
         assert not any(child.is_running() for child in both)
@@ -186,7 +185,7 @@ def test_a_bundle_that_may_not_serve_ends_it_with_the_reason(tmp_path: Path) -> 
     content[100] ^= 1
     model.write_bytes(content)
     with started("serve", "--no-gateway", "--bundle", str(bundle.root), "--port", str(free_port())) as server:
-        _, said = server.communicate(timeout=60)
+        _, said = server.communicate(timeout=PATIENCE_S)
         assert server.returncode == 1
         assert "error: The predictor ended with code 1" in said
         assert "is not the file that was exported" in said
@@ -223,7 +222,7 @@ def test_children_end_with_a_killed_parent(bundle: Bundle, tmp_path: Path) -> No
         both = children(server)
         server.kill()
         server.communicate()
-        _, alive = psutil.wait_procs(both, timeout=20)
+        _, alive = psutil.wait_procs(both, timeout=PATIENCE_S)
         assert not alive
 
 

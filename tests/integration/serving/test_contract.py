@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import httpx
 import numpy as np
 import pytest
 
@@ -23,8 +22,10 @@ from tests.integration.serving.harness import (
     Servers,
     ask,
     call_grpc,
+    get,
     grpc_request,
     json_input,
+    post,
     post_v1,
     post_v2,
 )
@@ -85,7 +86,7 @@ def test_of_a_mixed_batch_each_image_gets_its_own(servers: Servers, wire: str) -
 
 
 def test_v2_has_nan_null_and_empty_text_where_there_is_no_answer(servers: Servers) -> None:
-    raw = httpx.post(
+    raw = post(
         f"{servers.url}/v2/models/dr_grading/infer", json={"inputs": [json_input([BLURRED, GOOD, BROKEN])]}
     ).json()
     outputs = {item["name"]: item for item in raw["outputs"]}
@@ -194,14 +195,14 @@ def test_requested_outputs_and_their_form_are_honoured(servers: Servers) -> None
         "outputs": [{"name": "grade.label"}, {"name": "verdict"}],
         "id": "mine",
     }
-    response = httpx.post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
+    response = post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
     assert response["id"] == "mine"
     assert [item["name"] for item in response["outputs"]] == ["grade.label", "verdict"]
     body["outputs"] = [
         {"name": "verdict", "parameters": {"binary_data": False}},
         {"name": "grade.probabilities", "parameters": {"binary_data": True}},
     ]
-    mixed = httpx.post(f"{servers.url}/v2/models/dr_grading/infer", json=body)
+    mixed = post(f"{servers.url}/v2/models/dr_grading/infer", json=body)
     length = int(mixed.headers["inference-header-content-length"])
     head = json.loads(mixed.content[:length])
     assert head["outputs"][0]["data"] == ["gradable"]
@@ -211,7 +212,7 @@ def test_requested_outputs_and_their_form_are_honoured(servers: Servers) -> None
 @pytest.mark.parametrize("where", ["transformer", "predictor"])
 def test_metadata_says_who_answers_with_which_classes(servers: Servers, where: str) -> None:
     url = servers.url if where == "transformer" else servers.predictor_url
-    found = httpx.get(f"{url}/v2/models/dr_grading").json()
+    found = get(f"{url}/v2/models/dr_grading").json()
     assert found["versions"] == ["7"]
     assert found["parameters"]["classes"] == {"grade": CLASSES}
     assert found["parameters"]["precision"] == "fp32"
@@ -221,10 +222,8 @@ def test_metadata_says_who_answers_with_which_classes(servers: Servers, where: s
 
 
 def test_response_parameters_say_who_answered(servers: Servers) -> None:
-    raw = httpx.post(
-        f"{servers.url}/v2/models/dr_grading/infer", json={"inputs": [json_input([GOOD])]}
-    ).json()
-    meta = httpx.get(f"{servers.url}/v2/models/dr_grading").json()["parameters"]
+    raw = post(f"{servers.url}/v2/models/dr_grading/infer", json={"inputs": [json_input([GOOD])]}).json()
+    meta = get(f"{servers.url}/v2/models/dr_grading").json()["parameters"]
     assert {key: raw["parameters"][key] for key in ("version", "digest", "precision")} == {
         key: meta[key] for key in ("version", "digest", "precision")
     }
@@ -237,7 +236,7 @@ def test_metadata_says_which_data_and_which_code_made_it(
 ) -> None:
     card = Bundle.open(bundles["profile"]).card
     url = servers.url if where == "transformer" else servers.predictor_url
-    found = httpx.get(f"{url}/v2/models/profile").json()["parameters"]
+    found = get(f"{url}/v2/models/profile").json()["parameters"]
     assert found["task"] == "profile"
     assert found["dataset_digest"] == card.dataset.digest
     assert found["code_digest"] == card.code_digest
@@ -280,10 +279,10 @@ def test_v2_accepts_a_false_explain(servers: Servers) -> None:
 
 def test_metrics_count_verdicts_classes_and_steps(servers: Servers) -> None:
     ask(servers, "v1", [GOOD, BLURRED])
-    text = httpx.get(f"{servers.url}/metrics").text
+    text = get(f"{servers.url}/metrics").text
     assert 'retiderm_verdicts_total{model="dr_grading",verdict="retake"}' in text
     assert 'retiderm_predictions_total{head="grade",label=' in text
     assert 'retiderm_step_seconds_bucket{le="0.001",model="dr_grading",step="prepare"}' in text
-    inner = httpx.get(f"{servers.predictor_url}/metrics").text
+    inner = get(f"{servers.predictor_url}/metrics").text
     assert 'step="inference"' in inner
     assert 'retiderm_model{digest="sha256:' in inner

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter
@@ -25,6 +24,7 @@ from tests.integration.serving.harness import (
     call_grpc,
     grpc_request,
     json_input,
+    post,
     post_binary,
     post_v2,
     promote,
@@ -172,7 +172,7 @@ def test_only_ungradable_images_keep_the_shape(servers: Servers, wire: str) -> N
 
 def test_nan_is_null_in_json(servers: Servers) -> None:
     body = {"inputs": [json_input([BLURRED])], "parameters": {"features": True}}
-    raw = httpx.post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
+    raw = post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
     found = {item["name"]: item["data"] for item in raw["outputs"]}
     assert found["unusual"] == [None]
     assert found["embedding"] == [None] * 16
@@ -191,7 +191,7 @@ def test_outputs_can_be_chosen(servers: Servers) -> None:
         "parameters": {"features": True},
         "outputs": [{"name": "unusual"}, {"name": "verdict"}],
     }
-    raw = httpx.post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
+    raw = post(f"{servers.url}/v2/models/dr_grading/infer", json=body).json()
     assert [item["name"] for item in raw["outputs"]] == ["unusual", "verdict"]
 
 
@@ -199,7 +199,5 @@ def test_v1_is_as_it_was(servers: Servers) -> None:
     import base64
 
     instance = {"image_bytes": {"b64": base64.b64encode(GOOD).decode()}, "features": True}
-    raw = httpx.post(
-        f"{servers.url}/v1/models/dr_grading:predict", content=json.dumps({"instances": [instance]})
-    )
+    raw = post(f"{servers.url}/v1/models/dr_grading:predict", content=json.dumps({"instances": [instance]}))
     assert set(raw.json()["predictions"][0]) == {"quality", "heads", "model"}
