@@ -154,7 +154,7 @@ def test_a_proxy_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     with HTTPServer(("127.0.0.1", 0), _Refusing) as server:
         answering = threading.Thread(target=server.handle_request)
-        server.timeout = 20
+        server.timeout = 120
         answering.start()
         with pytest.raises(RequestError, match="refused"):
             ask(f"http://{host}:{server.server_port}", "t", [b""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_looking_at_the_same_time_publishes_once() -> None:
 
 
 def test_what_may_not_serve_keeps_the_old_and_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_RETRY_S", math.inf)
     source, bad = Script(served("a", "1")), {"2"}
     watcher, published, outcomes = make(source, bad)
     watcher.first()
@@ -86,8 +88,9 @@ def test_what_may_not_serve_keeps_the_old_and_is_tried_again_later(monkeypatch: 
 
 
 def test_one_that_fails_unforeseen_neither_holds_up_the_others_nor_is_tried_each_second(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watch, "_RETRY_S", math.inf)
     source = Script(served("a", "1"), served("b", "1"))
     tried: list[Served] = []
     published: list[str] = []

@@ -10,15 +10,24 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
+import aiohttp
 import pytest
 
 from data.errors import UsageError
+from serving.gateway import models as module
 from serving.gateway.errors import ModelAway, NotServed
 from serving.gateway.models import Models
 from serving.gateway.settings import Settings
 
 T = TypeVar("T")
 TASKS = ("dr_grading", "skin_lesion", "acne")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds are long for a server that has nothing to do, on a machine that has nothing else to do."""
+    monkeypatch.setattr(module, "_READY", aiohttp.ClientTimeout(total=120.0))
+    monkeypatch.setattr(module, "_CONNECT_S", 120.0)
 
 
 @dataclass
@@ -75,7 +84,7 @@ def cluster() -> Iterator[Cluster]:
 
 def with_models(url: str, work: Callable[[Models], Awaitable[T]], tasks: tuple[str, ...] = TASKS) -> T:
     async def run() -> T:
-        models = Models(url, 5.0, tasks)
+        models = Models(url, 120.0, tasks)
         try:
             return await work(models)
         finally:

@@ -34,7 +34,7 @@ def test_what_is_given_up_in_the_queue_is_not_worked_on() -> None:
 
     async def run() -> None:
         workers = Workers("test", 1)
-        first = asyncio.create_task(workers.run(held.wait, 5))
+        first = asyncio.create_task(workers.run(held.wait, 120))
         await asyncio.sleep(0.05)
         second = asyncio.create_task(workers.run(done.append, "second"))
         await asyncio.sleep(0.05)

@@ -66,7 +66,7 @@ def test_locks_by_name_exclude_each_other_and_are_forgotten() -> None:
     locks = Locks()
     inside: dict[str, int] = {"a": 0, "b": 0}
     most: dict[str, int] = {"a": 0, "b": 0}
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=120)
 
     def work(key: str) -> None:
         with locks.hold(key):

@@ -43,9 +43,10 @@ def test_work_that_comes_too_late_is_not_begun() -> None:
 
 def test_who_gives_up_ends_the_work() -> None:
     desk = Desk("unit", workers=1, waiting=1)
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def work(deadline: Deadline) -> None:
+        begun.set()
         try:
             while True:
                 deadline.check()
@@ -54,12 +55,13 @@ def test_who_gives_up_ends_the_work() -> None:
             raise
 
     async def ask() -> None:
-        task = asyncio.create_task(desk.run(work, Deadline(60)))
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(desk.run(work, Deadline(600)))
+        # What is given up before its turn is not worked on, and could not be ended.
+        assert await asyncio.to_thread(begun.wait, 120)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(ask())
-    assert ended.wait(20)
+    assert ended.wait(120)
     desk.close()

@@ -32,6 +32,7 @@ def test_a_killed_write_leaves_no_half_bundle(tmp_path: Path) -> None:
     out = tmp_path / "places" / "bundle"
     rng = random.Random(0)
     seen = interrupted = 0
+    takes = 0.0
     for attempt in range(40):
         writer = subprocess.Popen(
             [sys.executable, "-c", _WRITER, str(first), str(out)], stdout=subprocess.PIPE, cwd=Path.cwd()
@@ -39,7 +40,14 @@ def test_a_killed_write_leaves_no_half_bundle(tmp_path: Path) -> None:
         try:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"go\n"
-            time.sleep(rng.uniform(0.0, 0.12))
+            if takes:
+                time.sleep(rng.uniform(0.0, 3 * takes))
+            else:
+                # The first one is let write a bundle, which says how long that takes on this machine.
+                began = time.monotonic()
+                while not out.exists():
+                    time.sleep(0.001)
+                takes = time.monotonic() - began
         finally:
             writer.kill()
             writer.wait()

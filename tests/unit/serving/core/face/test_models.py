@@ -67,7 +67,7 @@ def test_a_pool_makes_no_more_than_its_size_and_gives_back_after_errors() -> Non
     def use() -> None:
         for _ in range(20):
             with pool.take():
-                busy.wait(5)
+                busy.wait(120)
 
     threads = [threading.Thread(target=use) for _ in range(2)]
     for thread in threads:

@@ -25,6 +25,7 @@ from serving.gateway.store import Store, unscoped
 from serving.gateway.systems import all_systems
 from tests.drift_answers import TASK, answer
 from tests.drift_windows import window
+from tests.integration.serving.harness import until
 
 FAST = DriftSettings(draws=1000)
 
@@ -150,12 +151,8 @@ def test_the_gateway_judges_from_its_start(
     answer(sqlite_store, blobs, tenant, bundle, window(70, 8))
     gateway = Gateway(settings, store=sqlite_store, blobs=blobs)
     with TestClient(create_app(gateway=gateway, systems=all_systems())) as client:
-        for _ in range(3000):
-            text = client.get("/metrics").text
-            if f'retiderm_drift_images{{model="{TASK}",version="4"}} 70.0' in text:
-                break
-        else:
-            raise AssertionError("nothing was judged")
+        judged = f'retiderm_drift_images{{model="{TASK}",version="4"}} 70.0'
+        until(lambda: judged in client.get("/metrics").text)
 
 
 def test_a_negative_time_is_refused() -> None:

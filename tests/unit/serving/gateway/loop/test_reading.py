@@ -158,14 +158,14 @@ def test_an_erasure_and_a_label_at_once_wait_for_each_other_in_one_order(
     with store.write(tenant, "admin") as scope:
         found = erasures.reach(scope, patient_id=patients.listed(scope)[0].id)
         reader.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         # On PostgreSQL: until the reader waits for what is locked here.
         while not store.is_sqlite and time.monotonic() < until:
             if scope.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
                 break
             time.sleep(0.01)
         erasures.remove(scope, found, name="patient:x", reason="asked")
-    reader.join(60)
+    reader.join(240)
     (error,) = said
     assert isinstance(error, NotFound)
 
