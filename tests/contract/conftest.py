@@ -36,10 +36,7 @@ def s4_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S4Server]:
         "PATCHCORE_MAX_IMAGE_PIXELS": "200000",
         "PATCHCORE_MAX_IMAGES": "1500",
         "PATCHCORE_MAX_SCORES": "1000",
-        "PATCHCORE_UPLOAD_S": "4",
-        "PATCHCORE_FIT_S": "2",
         "CORESET_RATE": "0.9",
-        "PATCHCORE_MAX_WAITING_FITS": "1",
         "PATCHCORE_FIT_MEMORY_BYTES": "1000",
     }
     with S4Server(tmp_path_factory.mktemp("s4-small"), limits).running() as server:

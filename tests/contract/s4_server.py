@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 
 from tests.extractors import tiny_extractor
+from tests.integration.serving.harness import PATIENCE_S
 
 ROLE, ROI = "Master1", "Pattern"
 WIDTH, HEIGHT = 96, 64
@@ -53,13 +54,13 @@ class S4Server:
                 stderr=stream,
                 env=environment,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not self.ready.exists():
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.02)
         url = json.loads(self.ready.read_text())["url"]
-        self.client = httpx.Client(base_url=url, timeout=120)
+        self.client = httpx.Client(base_url=url, timeout=3 * PATIENCE_S)
         return self
 
     def kill(self) -> None:
@@ -75,7 +76,7 @@ class S4Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
+        code = self.process.wait(PATIENCE_S)
         self.client.close()
         return code
 
@@ -86,6 +87,13 @@ class S4Server:
             yield self
         finally:
             self.stop()
+
+    @property
+    def fits(self) -> int:
+        """How many are in it, from before their body is read."""
+        lines = self.client.get("/metrics").text.splitlines()
+        name = 'retiderm_in_flight{queue="patchcore-fit"} '
+        return next((round(float(line.removeprefix(name))) for line in lines if line.startswith(name)), 0)
 
     def fit(
         self,

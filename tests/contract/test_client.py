@@ -7,16 +7,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import httpx
 import pytest
 
 from data.errors import Conflict, NotAllowed, NotAnImage, NotFound, Overloaded, ServingError, TokenRefused
 from serving.gateway.access import Role
 from serving.gateway.client import Client, Retries
 from tests.gateway_live import Live, live_gateway, photograph
-from tests.integration.serving.harness import Servers
+from tests.integration.serving.harness import Servers, get, until
 
 QUICK = Retries(times=2, first_s=0.01, most_s=0.05)
 
@@ -44,7 +43,7 @@ def test_from_photograph_to_trace(client: Client, tmp_path: Path) -> None:
     assert head.label in head.probabilities
     assert head.confidence == max(head.probabilities.values())
     assert answer.overlay_url is not None
-    drawn = httpx.get(answer.overlay_url, trust_env=False)
+    drawn = get(answer.overlay_url, trust_env=False)
     assert drawn.status_code == 200
     assert drawn.content.startswith(b"\x89PNG")
     assert client.prediction(answer.id).heads == answer.heads
@@ -54,7 +53,7 @@ def test_from_photograph_to_trace(client: Client, tmp_path: Path) -> None:
     assert trace["model"]["bundle_digest"] == answer.model["digest"]
     kept = client.image(answer.image_id)
     assert kept.patient_id == patient.id
-    assert httpx.get(kept.url, trust_env=False).content == path.read_bytes()
+    assert get(kept.url, trust_env=False).content == path.read_bytes()
 
 
 def test_a_kept_image_is_answered_by_another_model(client: Client) -> None:
@@ -66,7 +65,14 @@ def test_a_kept_image_is_answered_by_another_model(client: Client) -> None:
 
 
 def test_models_and_lists(client: Client, live: Live) -> None:
-    served = {model.task: model for model in client.models()}
+    served: dict[str, Any] = {}
+
+    def told() -> bool:
+        # Who doesn't answer within two seconds is not named.
+        served.update((model.task, model) for model in client.models())
+        return "skin_lesion" in served
+
+    until(told)
     assert served["skin_lesion"].classes["diagnosis"]
     names = {client.add_patient(f"P{n}").id for n in range(3)}
     assert names <= {patient.id for patient in client.patients()}

@@ -14,7 +14,7 @@ import pytest
 from serving.gateway.access import Role
 from serving.gateway.systems import all_systems
 from tests.gateway_live import live_gateway, photograph
-from tests.integration.serving.harness import Servers
+from tests.integration.serving.harness import PATIENCE_S, Servers
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
 
@@ -44,7 +44,7 @@ def test_the_page_of_curl_commands(gateway_models: Servers, tmp_path: Path) -> N
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=2 * PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]

@@ -20,7 +20,7 @@ from tests.faces import portrait
 from tests.gateway_live import Live, live_gateway, photograph, tiny_models
 from tests.gateway_scans import BASE, begin, ended, send
 from tests.gateway_servers import BUCKET, KEY, SECRET, new_database, s3
-from tests.integration.serving.harness import Servers
+from tests.integration.serving.harness import Servers, get
 from tests.profiles import jpeg, png
 
 BEGUN = ["scan_id", "status", "created_at"]
@@ -93,7 +93,7 @@ def test_the_story(each: Live) -> None:
         assert list(uploaded) == UPLOADED
         assert (uploaded["scan_id"], uploaded["status"]) == (scan_id, "processing")
         # The address alone is enough, and gives what was sent.
-        picture = httpx.get(uploaded["image_url"], trust_env=False)
+        picture = get(uploaded["image_url"], trust_env=False)
         assert picture.content == SELFIE
         assert picture.headers["content-type"] == "image/jpeg"
 

@@ -13,7 +13,7 @@ from serving.scan import ACNE
 from tests.contract.s3_scans import S3, SELFIE, held_to_contract, user
 from tests.gateway_live import live_gateway, photograph, tiny_models
 from tests.gateway_scans import BASE, begin, ended, send
-from tests.integration.serving.harness import Servers, promote
+from tests.integration.serving.harness import PATIENCE_S, Servers, promote
 from tests.profiles import face_bundle
 
 NOWHERE = "http://127.0.0.1:9"
@@ -35,7 +35,12 @@ def test_a_model_that_is_away_fails_the_scan_after_a_while(tmp_path: Path) -> No
 def test_a_scan_waits_for_a_predictor_that_comes_back(tmp_path: Path) -> None:
     tiny_models(tmp_path)
     servers = Servers(tmp_path / "serving", tmp_path / "servers")
-    with servers.running(), live_gateway(tmp_path / "gateway", servers.url, **S3) as live, user(live) as app:
+    told = {**S3, "GATEWAY_SCAN_WAIT_S": str(PATIENCE_S)}
+    with (
+        servers.running(),
+        live_gateway(tmp_path / "gateway", servers.url, **told) as live,
+        user(live) as app,
+    ):
         servers.predictor.kill()
         scan_id = begin(app)
         assert send(app, scan_id, SELFIE).status_code == 200

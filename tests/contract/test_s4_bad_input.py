@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import socket
 import struct
-import time
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from tests.contract import s4_files
 from tests.contract.s4_server import ROLE, S4Server, ok_images, ok_pixels, png, slow_fit
+from tests.integration.serving.harness import PATIENCE_S, until
 
 ROI = "Bad"
 GOOD = png(ok_pixels(0))
@@ -327,40 +329,61 @@ def test_real_traces_in_debug_mode_only(s4_small: S4Server) -> None:
     assert "NotAnImage" in trace
 
 
-def test_a_body_that_does_not_arrive(s4_small: S4Server) -> None:
-    url = urlsplit(str(s4_small.client.base_url))
-    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
-        connection.sendall(
-            b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-            b"Content-Length: 1000\r\n\r\n--b\r\n"
-        )
-        answer = b""
-        while b'"trace"' not in answer:
-            piece = connection.recv(4096)
-            assert piece, answer
-            answer += piece
+def test_a_body_that_does_not_arrive(tmp_path: Path) -> None:
+    with S4Server(tmp_path, {"PATCHCORE_UPLOAD_S": "1"}).running() as server:
+        url = urlsplit(str(server.client.base_url))
+        with socket.create_connection((url.hostname, url.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(
+                b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+                b"Content-Length: 1000\r\n\r\n--b\r\n"
+            )
+            answer = b""
+            while b'"trace"' not in answer:
+                piece = connection.recv(4096)
+                assert piece, answer
+                answer += piece
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"error"' in answer
 
 
-def test_a_fit_that_takes_too_long_changes_nothing_and_a_full_queue_says_so(s4_small: S4Server) -> None:
+def test_a_fit_that_takes_too_long_changes_nothing_and_a_full_queue_says_so(tmp_path: Path) -> None:
     roi = "Slow"
-    assert s4_small.fit(ok_images(3), roi=roi).status_code == 200
-    before = s4_files.read_roi(s4_small.models, ROLE, roi)
-    images = slow_fit()
-    with ThreadPoolExecutor(2) as pool:
-        slow = [pool.submit(s4_small.fit, images, roi=roi) for _ in range(2)]
-        deadline = time.monotonic() + 30
-        while 'retiderm_in_flight{queue="patchcore-fit"} 2.0' not in s4_small.client.get("/metrics").text:
-            assert time.monotonic() < deadline
-        full = s4_small.fit([GOOD], roi="Other")
-        refused(full, 503, "waiting")
-        assert int(full.headers["retry-after"]) >= 1
-        # What is quick is answered meanwhile.
-        assert s4_small.client.get("/health").status_code == 200
-        assert s4_small.infer(GOOD, roi=roi).status_code == 200
+    limits = {"PATCHCORE_FIT_S": "2", "PATCHCORE_MAX_WAITING_FITS": "1", "CORESET_RATE": "0.9"}
+    with S4Server(tmp_path, limits).running() as server:
+        # On a busy machine these two seconds may be short for a small fit as well.
+        until(lambda: server.fit(ok_images(3), roi=roi).status_code == 200)
+        before = s4_files.read_roi(server.models, ROLE, roi)
+        images, stop = slow_fit(), threading.Event()
+        slow: list[httpx.Response] = []
+        others: list[httpx.Response] = []
+
+        def keep_fitting() -> None:
+            while not stop.is_set():
+                slow.append(server.fit(images, roi=roi))
+
+        def is_full() -> bool:
+            others.append(server.fit([GOOD], roi="Other"))
+            return others[-1].status_code == 503
+
+        with ThreadPoolExecutor(2) as pool:
+            fitting = [pool.submit(keep_fitting) for _ in range(2)]
+            try:
+                until(is_full)
+                refused(others[-1], 503, "waiting")
+                assert int(others[-1].headers["retry-after"]) >= 1
+                # What is quick is answered meanwhile.
+                assert server.client.get("/health").status_code == 200
+                assert server.infer(GOOD, roi=roi).status_code == 200
+                until(lambda: any(answer.status_code != 503 for answer in slow))
+            finally:
+                stop.set()
+            for each in fitting:
+                each.result()
         for answer in slow:
-            refused(answer.result(), 504, "2 s")
-    after = s4_files.read_roi(s4_small.models, ROLE, roi)
-    assert before["metadata"]["generation"] == after["metadata"]["generation"]
-    assert s4_small.fit([GOOD], roi="Other").status_code == 200
+            if answer.status_code == 503:
+                refused(answer, 503, "waiting")
+            else:
+                refused(answer, 504, "2 s")
+        after = s4_files.read_roi(server.models, ROLE, roi)
+        assert before["metadata"]["generation"] == after["metadata"]["generation"]
+        until(lambda: server.fit([GOOD], roi="Other").status_code == 200)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.contract import s4_files
 from tests.contract.s4_server import ROLE, S4Server, ng_pixels, ok_images, ok_pixels, png, slow_fit
+from tests.integration.serving.harness import PATIENCE_S, until
 
 MARKED = png(ng_pixels(1, left=30, top=20))
 
@@ -70,7 +71,7 @@ def test_readers_never_see_half_a_memory(s4: S4Server) -> None:
                 failures.append(repr(error))
 
     def ask() -> None:
-        with httpx.Client(base_url=s4.client.base_url, timeout=60) as client:
+        with httpx.Client(base_url=s4.client.base_url, timeout=PATIENCE_S) as client:
             while not stop.is_set():
                 answer = client.post(
                     "/infer",
@@ -82,12 +83,18 @@ def test_readers_never_see_half_a_memory(s4: S4Server) -> None:
     threads = [threading.Thread(target=read), threading.Thread(target=ask)]
     for thread in threads:
         thread.start()
-    for turn in range(12):
-        assert s4.fit(sets[turn % 2], roi=roi).status_code == 200
-        s4.calibrate([0.1], roi=roi)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for turn in range(12):
+            assert s4.fit(sets[turn % 2], roi=roi).status_code == 200
+            # Both have met it before the next one comes; the first may have begun earlier than this.
+            before = len(seen) + len(failures), len(answers)
+            until(lambda before=before: len(seen) + len(failures) > before[0] + 1)  # type: ignore[misc]
+            until(lambda before=before: len(answers) > before[1] + 1)  # type: ignore[misc]
+            s4.calibrate([0.1], roi=roi)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert failures == []
     assert set(seen) == sizes
     assert set(answers) == {200}
@@ -136,9 +143,7 @@ def test_kill_9_in_the_middle_of_a_fit_leaves_the_old_memory_serving(tmp_path: P
         images = slow_fit()
         with ThreadPoolExecutor(1) as pool:
             fitting = pool.submit(server.fit, images, roi=roi)
-            deadline = time.monotonic() + 30
-            while 'retiderm_in_flight{queue="patchcore-fit"} 1.0' not in server.client.get("/metrics").text:
-                assert time.monotonic() < deadline
+            until(lambda: server.fits == 1)
             time.sleep(0.3)
             server.kill()
             with pytest.raises(httpx.HTTPError):
@@ -160,11 +165,7 @@ def test_a_stop_finishes_what_is_in_flight(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         images = ok_images(40)
         fitting = pool.submit(server.fit, images, roi="Last")
-        deadline = time.monotonic() + 30
-        while 'retiderm_in_flight{queue="patchcore-fit"} 1.0' not in server.client.get("/metrics").text:
-            if fitting.done():
-                break
-            assert time.monotonic() < deadline
+        until(lambda: server.fits == 1 or fitting.done())
         assert server.process is not None
         server.process.terminate()
         assert fitting.result().status_code == 200

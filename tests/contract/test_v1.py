@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 
-import httpx
 import pytest
 
 from serving.gateway.access import Role
@@ -16,7 +15,7 @@ from serving.gateway.store.repositories import jobs, scans
 from tests.contract.conftest import _server_environment
 from tests.contract.v1_nouns import NOBODY, V1, check_prediction, is_id, is_moment, pages, patient_of, refused
 from tests.gateway_live import GRADES, form_of, live_gateway, photograph
-from tests.integration.serving.harness import Servers
+from tests.integration.serving.harness import Servers, get
 
 
 @pytest.fixture(scope="module", params=["sqlite and a folder", "postgresql and s3"])
@@ -64,7 +63,7 @@ def test_an_image_is_kept_and_its_address_gives_it(v1: V1) -> None:
     assert (image["kind"], image["media_type"], image["bytes"]) == ("original", "image/jpeg", len(data))
     assert (image["width"], image["height"]) == (320, 320)
     assert (image["patient_id"], image["derived_from"]) == (None, None)
-    assert httpx.get(image["url"], trust_env=False).content == data
+    assert get(image["url"], trust_env=False).content == data
     again = v1.reviewer.get(f"/v1/images/{image['id']}")
     assert {k: v for k, v in again.json().items() if "url" not in k} == {
         k: v for k, v in image.items() if "url" not in k
@@ -87,7 +86,7 @@ def test_one_key_makes_one_image(v1: V1) -> None:
     first, second = (v1.app.post("/v1/images", files=form_of(photograph(2)), headers=headers) for _ in "12")
     assert first.status_code == second.status_code == 201
     assert first.json()["id"] == second.json()["id"]
-    assert httpx.get(second.json()["url"], trust_env=False).status_code == 200
+    assert get(second.json()["url"], trust_env=False).status_code == 200
     other = v1.app.post("/v1/images", files=form_of(photograph(3)), headers=headers)
     refused(other, 409, "conflict")
 
@@ -108,7 +107,7 @@ def test_a_prediction_in_every_form_of_asking(v1: V1) -> None:
     assert body["patient_id"] == patient["id"]
     assert v1.app.get(f"/v1/images/{image['id']}").json()["patient_id"] == patient["id"]
     overlay = body["overlay"]
-    assert httpx.get(overlay["url"], trust_env=False).content.startswith(b"\x89PNG")
+    assert get(overlay["url"], trust_env=False).content.startswith(b"\x89PNG")
     drawn = v1.app.get(f"/v1/images/{overlay['image_id']}").json()
     assert (drawn["kind"], drawn["derived_from"]) == ("overlay", image["id"])
 
@@ -183,7 +182,7 @@ def test_one_key_is_one_prediction(v1: V1) -> None:
     )
     assert first.json()["id"] == second.json()["id"]
     assert first.json()["image_id"] == second.json()["image_id"]
-    assert httpx.get(second.json()["overlay"]["url"], trust_env=False).status_code == 200
+    assert get(second.json()["overlay"]["url"], trust_env=False).status_code == 200
 
 
 def test_patients_come_in_pages_and_go_for_good(v1: V1) -> None:
@@ -223,7 +222,7 @@ def test_patients_come_in_pages_and_go_for_good(v1: V1) -> None:
         f"/v1/predictions/{asked['id']}/trace",
     ):  # fmt: skip
         refused(v1.app.get(path), 404, "not_found")
-    assert httpx.get(image["url"], trust_env=False).status_code in (403, 404)
+    assert get(image["url"], trust_env=False).status_code in (403, 404)
     sent["files"] = form_of(photograph(8))
     refused(v1.app.post("/v1/images", **sent), 410, "gone")  # type: ignore[arg-type]
     refused(v1.admin.delete(f"/v1/patients/{gone['id']}"), 404, "not_found")
