@@ -131,10 +131,13 @@ def test_a_batch_is_drawn_and_read_by_itself(clinic: Clinic, meet: Meet) -> None
         (batch,) = queue.batches(scope)
         assert (batch.strategy, batch.seed, batch.size, batch.made_by) == ("k_center", 7, 2, "Dr. Ada")
     # What is left is four: a larger batch says so, and after it nothing is left to draw.
-    for said in ("A batch of 4 was drawn: no more waited.", "that is in no batch"):
+    for tell in (
+        lambda: visit.told("A batch of 4 was drawn: no more waited."),
+        lambda: page.get_by_text("that is in no batch").wait_for(),
+    ):
         page.get_by_role("button", name="Draw a batch").click()
         page.get_by_role("button", name="Draw", exact=True).click()
-        page.get_by_text(said).wait_for()
+        tell()
 
 
 def test_heads_are_labelled_one_after_the_other(clinic: Clinic, meet: Meet) -> None:

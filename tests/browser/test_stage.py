@@ -32,6 +32,27 @@ def test_it_is_said_when_another_version_drew_the_overlay(clinic: Clinic, meet: 
     expect(told).to_be_empty()
 
 
+def test_a_photograph_that_comes_late_does_not_take_the_overlays_place(clinic: Clinic, meet: Meet) -> None:
+    visit = meet(clinic.reader())
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/image", lambda route: held.append(route))
+    page.locator(".list a").first.click()
+    toggle = page.get_by_role("button", name="What the model looks at")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    for route in held:
+        route.continue_()
+    page.wait_for_function("() => document.querySelector('.stage img').naturalWidth > 0")
+    # It is shown, if at all, as soon as it is decoded: which this waits for as well.
+    page.evaluate("() => document.querySelector('.stage img').decode()")
+    page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+    assert page.locator(".stage img:not([hidden])").count() == 2
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".stage img:not([hidden])")).to_have_count(1)
+
+
 def test_fingers_zoom_move_and_scroll_past(clinic: Clinic, meet: Meet) -> None:
     visit = meet(clinic.reader(), viewport={"width": 820, "height": 1180}, has_touch=True)
     visit.page.locator(".list a").first.tap()

@@ -23,7 +23,7 @@ from serving.gateway.store.tables import Label
 from serving.gateway.systems import all_systems
 from tests.bundles import tiny_bundle
 from tests.gateway_live import GRADES, LESIONS, Live, form_of, live_gateway
-from tests.integration.serving.harness import Servers, challenge, promote
+from tests.integration.serving.harness import Servers, challenge, get, promote, until
 
 #: What a client may well send as its text. None of it may ever become markup.
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>&lt;b&gt;"
@@ -148,10 +148,19 @@ def world(
         **environment,
     }
     with (
-        Servers(home / "serving", folder / "servers").running() as servers,
+        _with_challenger(Servers(home / "serving", folder / "servers")) as servers,
         live_gateway(folder / "gateway", servers.url, **told) as live,
     ):
         yield World(live, servers)
+
+
+@contextlib.contextmanager
+def _with_challenger(servers: Servers) -> Iterator[Servers]:
+    """Running, and the challenger as well, which a transformer takes up after it is ready itself."""
+    challenger = f"{servers.url}/v2/models/skin_lesion-challenger"
+    with servers.running():
+        until(lambda: get(challenger).json().get("parameters", {}).get("mode") == "shadow")
+        yield servers
 
 
 def _register(folder: Path, home: Path, size: tuple[int, int]) -> None:

@@ -52,6 +52,8 @@ export class Stage {
   async photograph(path) {
     try {
       await this.load(this.photo, path);
+      // What was asked for meanwhile, and came first, stays.
+      if (this.layers.some((image) => !image.hidden)) return;
       this.tell("");
       this.only(this.photo);
     } catch (error) {
