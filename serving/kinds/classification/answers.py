@@ -93,7 +93,7 @@ class HeadsForm:
             head.name: {
                 name: title
                 for name, title in zip(head.classes, head.titles, strict=True)
-                if title.casefold() != name.replace("_", " ").casefold()
+                if title.casefold() not in (name.casefold(), name.replace("_", " ").casefold())
             }
             for head in card.heads
         }
