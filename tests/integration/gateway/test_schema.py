@@ -29,6 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_every_answer_is_as_the_document_says(models: Servers, tmp_path: Path, database: str) -> None:
     tiny_extractor(tmp_path / "extractor")

@@ -26,7 +26,7 @@ from serving.core.pointer import read_pointer
 from tests.anomaly_sets import write_parts
 
 # tests/unit/components/test_anomaly.py runs the steps quickly, in one process.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TINY = [
     "--backbone=test_resnet",
@@ -59,7 +59,7 @@ class Place:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1500,
             check=False,
         )
         value: dict[str, Any] = json.loads(self.out.read_text()) if self.out.is_file() else {}

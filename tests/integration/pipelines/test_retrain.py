@@ -32,7 +32,7 @@ from tests.anomaly_bundles import file, surface, with_blot
 from tests.anomaly_sets import write_parts
 from tests.review_exports import Exported
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 GRADE = Head("grade", ("no_dr", "mild", "moderate", "severe", "proliferative"))
 TINY = [
@@ -79,7 +79,7 @@ class Place:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1500,
             check=False,
         )
 

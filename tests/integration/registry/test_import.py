@@ -49,7 +49,7 @@ def run(folder: Path, *line: str, code: int = 0) -> Any:
     environment = os.environ | {"RETIDERM_HOME": str(folder / "var"), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-m", "pipelines.cli", "models", *line]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout) if code == 0 else done.stderr

@@ -47,7 +47,7 @@ def take_in(folder: Path, *more: str, code: int = 0) -> Any:
     command = [sys.executable, "-m", "pipelines.cli", "models", "import", "--task", str(folder / "acne.yaml")]
     command += ["--data", str(folder / "data"), "--json", *more]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=550, check=False
     )
     assert done.returncode == code, done.stderr[-3000:]
     return json.loads(done.stdout) if code == 0 else done.stderr
