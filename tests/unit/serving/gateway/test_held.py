@@ -14,7 +14,7 @@ from data.errors import Overloaded
 from serving.gateway.body import Bodies, read_body
 from serving.gateway.errors import TooLarge, TooSlow
 from serving.gateway.gateway import Gateway
-from serving.gateway.held import FREE, Full, Held
+from serving.gateway.held import FREE, Claim, Full, Held
 from serving.gateway.settings import Settings
 from serving.gateway.store import Store
 from tests.gateway_rows import folder_blobs
@@ -122,20 +122,27 @@ def test_who_holds_something_never_waits_for_more() -> None:
 
 
 def test_who_goes_away_while_waiting_leaves_nothing_behind() -> None:
+    async def asked(claim: Claim) -> str:
+        # As a request does: what it was given in its last moment goes with it.
+        with claim:
+            await claim.take(2 * MB)
+            return "given"
+
     async def work() -> None:
-        held = Held(4 * MB, 4 * MB, wait_s=20)
+        held = Held(4 * MB, 4 * MB, wait_s=240)
         holder = held.claim("a")
         await holder.take(4 * MB)
         claims = [held.claim(str(n)) for n in range(3)]
-        waiting = [asyncio.create_task(claim.take(2 * MB)) for claim in claims]
+        waiting = [asyncio.create_task(asked(claim)) for claim in claims]
         await turns()
         waiting[0].cancel()
         holder.release()
         # Given in this moment, and cancelled before it could go on.
         waiting[1].cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ends[:2]] == [asyncio.CancelledError] * 2
+        assert ends[2] == "given"
         for claim in claims:
-            claim.release()
             claim.release()
         assert held.held == 0
         await holder.take(4 * MB)
