@@ -25,6 +25,9 @@ from pipelines.result import SCHEMA
 from serving.core.bundle import Bundle
 from serving.core.pointer import read_pointer
 
+#: Each of its runs trains, exports and serves: a minute.
+pytestmark = pytest.mark.slow
+
 # Two runs and more before the first test: a busy machine takes many times the minute that they need.
 pytestmark = pytest.mark.timeout(1800)
 
@@ -147,7 +150,6 @@ def test_the_same_again_comes_from_the_cache(place: Place, accepted: Ran) -> Non
     assert value["promoted"]
 
 
-@pytest.mark.slow
 def test_another_recipe_keeps_the_dataset_and_no_promote_what_serves(place: Place, accepted: Ran) -> None:
     done, value = place.run(SOURCE, *TINY, "--set=train.lr=0.002", *NO_FLOORS, "--no-promote")
     assert done.returncode == 0, done.stderr
@@ -236,7 +238,6 @@ def gone(children: list[psutil.Process]) -> bool:
     return not alive
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_says_so(place: Place, tmp_path: Path) -> None:
     place.out.unlink(missing_ok=True)
     process = start_training(place, tmp_path / "seen")
@@ -251,7 +252,6 @@ def test_ctrl_c_ends_every_process_and_says_so(place: Place, tmp_path: Path) -> 
     assert value["error"]["step"] == "train"
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(place: Place, tmp_path: Path) -> None:
     process = start_training(place, tmp_path / "seen")
     children = psutil.Process(process.pid).children(recursive=True)

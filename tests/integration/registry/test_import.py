@@ -18,6 +18,9 @@ HEADS = ("no_dr", "mild", "moderate", "severe", "proliferative")
 # Its own process: torch's exporter for TorchScript warns that it is old.
 MAKE = """
 import sys, timm, torch, warnings
+
+#: Export and proofs of whole models.
+pytestmark = pytest.mark.slow
 warnings.simplefilter("ignore")
 torch.manual_seed(0)
 model = timm.create_model("resnet10t", num_classes=5).eval()
@@ -104,7 +107,6 @@ def test_a_state_dict_needs_its_architecture(folder: Path) -> None:
     assert "is not a resnet18" in told
 
 
-@pytest.mark.slow
 def test_all_forms_answer_alike(folder: Path, graph: Any) -> None:
     state = take_in(folder, "--weights", str(folder / "state.pth"), "--architecture", "resnet10t")
     script = take_in(folder, "--weights", str(folder / "script.pt"), "--trust")
@@ -116,7 +118,6 @@ def test_all_forms_answer_alike(folder: Path, graph: Any) -> None:
     assert explained["method"] == "closed-form"
 
 
-@pytest.mark.slow
 def test_lost_predictions_are_made_again_from_the_bundle(folder: Path, graph: Any) -> None:
     """The champion's stored answers are gone: the gate asks its bundle, if it is given the data set."""
     run(folder, "promote", "dr_grading", "1", "--json")
@@ -131,7 +132,6 @@ def test_lost_predictions_are_made_again_from_the_bundle(folder: Path, graph: An
     assert run(folder, *line, "--data", str(folder / "data"))["before"] == "1"
 
 
-@pytest.mark.slow
 def test_another_order_of_classes_is_the_same_model(folder: Path, graph: Any) -> None:
     """Named in another order the same outputs mean other classes, so the answers move with the names."""
     turned = ",".join(reversed(HEADS))

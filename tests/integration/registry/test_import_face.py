@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 MAKE = """
 import torch
 from torch import nn
+
+#: Export and proofs of whole models.
+pytestmark = pytest.mark.slow
 torch.manual_seed(0)
 layers = []
 for given, wide in ((3, 32), (32, 64), (64, 128)):

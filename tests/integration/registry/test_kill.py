@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+#: Many processes, each killed at another step.
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("dying.py")
 
 

@@ -31,6 +31,7 @@ def _begin(root: str) -> str:
         return tracker.run_id
 
 
+@pytest.mark.slow
 def test_several_processes_may_begin_on_a_fresh_store_at_once(home: Home) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         ids = pool.map(_begin, [str(home.root)] * 2)

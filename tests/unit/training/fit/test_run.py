@@ -121,6 +121,7 @@ def test_the_callers_random_numbers_are_left_alone(tiny: Dataset, out: Path, hom
     torch.testing.assert_close(torch.rand(4), expected)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_where_an_undisturbed_run_ends(
     tiny: Dataset, tmp_path: Path, home: Home
 ) -> None:
@@ -276,6 +277,7 @@ def test_a_dataset_for_another_task_is_refused(tiny: Dataset, out: Path, home: H
 TOGETHER = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(tiny: Dataset, tmp_path: Path, home: Home) -> None:
     task = tiny_task(epochs=2, batch_size=16, mixup_alpha=0, dropout=0, freeze_backbone_epochs=1)
     together = tmp_path / "together"
