@@ -41,6 +41,7 @@ BENCHMARKS = {
     ),
     "serving": Benchmark("answers over each wire, and under load"),
     "gateway": Benchmark("the gateway's own time, and 64 clients at once"),
+    "gateway_load": Benchmark("the gateway's memory under large uploads, and how soon it stops"),
     "review": Benchmark("the review page with 10,000 cases that wait"),
     "runtimes": Benchmark(
         "three backbones on every runtime and precision",
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    known = "\n".join(f"  {name:<12}{item.title}{_needed(item)}" for name, item in BENCHMARKS.items())
+    known = "\n".join(f"  {name:<14}{item.title}{_needed(item)}" for name, item in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{__doc__}\nbenchmarks:\n{known}",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,15 @@ def null_model() -> Iterator[str]:
 
 @contextlib.contextmanager
 def gateway(
-    folder: Path, models_url: str, task: str, database: str | None = None, *, systems: str = "s0"
+    folder: Path,
+    models_url: str,
+    task: str,
+    database: str | None = None,
+    *,
+    systems: str = "s0",
+    told: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
-    """``python -m serving.gateway`` with S0, which asks one task."""
+    """``python -m serving.gateway`` with S0, which asks one task; ``told`` is more of its environment."""
     folder.mkdir(parents=True, exist_ok=True)
     ready = folder / "ready.json"
     environment = {
@@ -63,6 +69,7 @@ def gateway(
         "CHECK_IMAGE_TASKS": task,
         "BLUR_THRESHOLD": "1",
         "RETIDERM_HOME": str(folder),
+        **(told or {}),
     }
     token = _token(environment)
     with _process(["-m", "serving.gateway", "--ready-file", str(ready)], environment) as process:
@@ -86,12 +93,17 @@ def postgresql(folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _token(environment: dict[str, str]) -> str:
+def tokens(running: Gateway, count: int) -> list[str]:
+    """Tokens of so many clients of their own."""
+    return [_token(running.environment, f"client {number}") for number in range(count)]
+
+
+def _token(environment: dict[str, str], subject: str | None = None) -> str:
     store = Settings.from_env(environment).open_store()
     try:
         tenant = unscoped.ensure_tenant(store, "default")
         with store.write(tenant.id, "benchmark") as scope:
-            return make_token(scope, role=Role.APP, name="benchmark").text
+            return make_token(scope, role=Role.APP, name="benchmark", subject=subject).text
     finally:
         store.close()
 
