@@ -51,6 +51,7 @@ def postgres() -> Postgres:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs tells that XDG_RUNTIME_DIR isn't set
         pgserver = pytest.importorskip("pgserver", reason="pgserver brings PostgreSQL")
+    _have_patience(pgserver.postgres_server)
     data = Path(tempfile.mkdtemp(prefix="retiderm-pg-")) / "data"
     try:
         server = pgserver.get_server(data, cleanup_mode="delete")
@@ -63,6 +64,13 @@ def postgres() -> Postgres:
         _psql(found.url("postgres"), f"ALTER SYSTEM SET {setting} = off")
     _psql(found.url("postgres"), "SELECT pg_reload_conf()")
     return found
+
+
+def _have_patience(module: Any) -> None:
+    """By itself pgserver gives up after 10 s, and leaves the server that then comes up to itself."""
+    os.environ.setdefault("PGCTLTIMEOUT", "300")
+    start = module.pg_ctl
+    module.pg_ctl = lambda *words, **options: start(*words, **{**options, "timeout": 300})
 
 
 def _stop(server: Any, folder: Path) -> None:
@@ -187,7 +195,7 @@ def _start_s3(weed: Path, folder: Path) -> S3 | None:
 def _answers(found: S3, process: subprocess.Popen[bytes]) -> bool:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         try:
             # The volumes come up after the bucket can be made.
