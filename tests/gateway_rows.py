@@ -56,6 +56,10 @@ def tenant_of(store: Store, name: str) -> str:
     return unscoped.create_tenant(store, name).id
 
 
+#: Who erases, and why.
+WHO = {"actor": "token:1", "reason": "asked by the patient"}
+
+
 @dataclass(frozen=True)
 class World:
     """What :func:`fill` made: ids, and the SHA-256 of image and overlay."""
@@ -171,6 +175,18 @@ def image_of(scope: Scope, kept, **more):  # type: ignore[no-untyped-def]
     """An image's row with what it needs."""
     values = {"media_type": "image/png", "width": 8, "height": 8, "system": "s2", "owner": "ada"} | more
     return images.add(scope, kept, **values)
+
+
+def bystander(store: Store, blobs: BlobStore, tenant: str, data: bytes = b"bystander") -> str:
+    """Another patient of the same tenant, with an image, scan, case and label; the patient's id."""
+    kept = keep(blobs, tenant, data, "image/png")
+    with store.write(tenant, "test") as scope:
+        patient = patients.add(scope, name="Bob").id
+        image = image_of(scope, kept, patient_id=patient, case_key="other-case", owner="bob").id
+        scans.add(scope, system="s2", owner="bob", patient_id=patient, image_id=image)
+        cases.log(scope, "other-case", {"image_id": image}, by="bob")
+        labels.add(scope, image_id=image, task="t", head="h", value="v", reader="eve")
+    return patient
 
 
 def dump(store: Store, tenant: str) -> dict[str, list[tuple[object, ...]]]:

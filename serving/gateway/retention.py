@@ -3,7 +3,10 @@
 An erasure goes in steps, each of which a crash may follow; :meth:`Eraser.resume` goes on from there:
 
 1. One transaction removes the rows, writes down which contents they had, and says so in the audit log.
-2. For each content, under its row's lock: where no other image has it, its bytes go, then its row.
+2. For each content that no other image has: one transaction notes that its bytes are being taken, then they
+   go, with no transaction open, and another one notes that they are gone. Uploads that kept the same bytes
+   before look for them after it, never in between; ``repositories/images.py`` says how. So what an erased
+   image had is gone when its erasure is finished, and no upload brings it back that came before.
 3. The audit log gets the end: what was removed, and what stayed since it is another image's too.
 4. The registry is asked which model versions had learned from these contents (:meth:`Eraser.ask`), when it is
    within reach; the audit log gets them as well. ``upkeep.py`` does it, and goes on with what was cut off.
@@ -155,10 +158,12 @@ class Eraser:
     def sweep(self, tenant: str, *, actor: str = "retention") -> int:
         """Remove bytes that no row refers to (what killed uploads left) and idempotency keys that are over.
 
-        Only bytes that are a day old or more. Says how many contents were removed.
+        Only bytes that are a day old or more. Says how many contents were removed. Notes of what was removed
+        more than a day ago go too.
         """
         with self._store.write(tenant, actor) as scope:
             idempotency.clear_expired(scope)
+            images.clear_notes(scope)
         with self._store.read(tenant, actor) as scope:
             unreferenced = images.unreferenced(scope)
         removed = 0
@@ -220,17 +225,27 @@ class Eraser:
         return self._report(tenant, erasure_id)
 
     def _collect(self, tenant: str, actor: str, sha256: str, erasure_id: str | None = None) -> bool:
-        """Remove a content that nobody refers to. Says whether somebody does."""
-        with self._store.write(tenant, actor) as scope:
-            kept = images.lock_content(scope, sha256) > 0
-            if not kept:
-                # Bytes first: a crash now leaves a content's row without image and bytes, which nobody sees
-                # and the next sweep takes.
-                self._blobs.delete(tenant, sha256)
+        """Remove a content that nobody refers to. Says whether somebody does.
+
+        A crash between any two steps leaves a note that says more than is so: that bytes are gone which are
+        still there. Uploads then look for them in vain, and the erasure's resumption, or the next sweep,
+        begins here again.
+        """
+        with images.alone(self._store, tenant, sha256):
+            with self._store.write(tenant, actor) as scope:
+                kept = images.lock_content(scope, sha256) > 0
+                if kept and erasure_id is not None:
+                    erasures.settle(scope, erasure_id, sha256, kept=True)
+                elif not kept:
+                    images.let_go(scope, sha256)
+            if kept:
+                return True
+            self._blobs.delete(tenant, sha256)
+            with self._store.write(tenant, actor) as scope:
                 images.forget_content(scope, sha256)
-            if erasure_id is not None:
-                erasures.settle(scope, erasure_id, sha256, kept=kept)
-        return kept
+                if erasure_id is not None:
+                    erasures.settle(scope, erasure_id, sha256, kept=False)
+        return False
 
     def _report(self, tenant: str, erasure_id: str) -> ErasureReport:
         with self._store.read(tenant) as scope:

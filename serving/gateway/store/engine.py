@@ -6,12 +6,14 @@ import contextlib
 import datetime as dt
 import fcntl
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, func, select, text
+from sqlalchemy import Engine, NullPool, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -26,6 +28,9 @@ from .tables import Base, Tenant
 from .types import as_id
 
 _WAIT_S = 10.0
+#: How long who waits for a lock sleeps before it looks again.
+_LOOK_S = 0.02
+_T = TypeVar("_T")
 
 
 def utc_now() -> dt.datetime:
@@ -75,6 +80,7 @@ class Store:
         self.url = url if isinstance(url, URL) else database_url(url)
         self.clock = clock
         self.engine = _engine(self.url, pool)
+        self._apart = self.engine if self.is_sqlite else _server(self.url, poolclass=NullPool)
         # A reader sees one moment, as SQLite's do by themselves: what an erasure takes between two of its
         # queries would be missing in the second.
         whole = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
@@ -108,7 +114,7 @@ class Store:
             audit.write_entries(scope)
             scope.session.commit()
         for work in scope.afterwards:
-            work()
+            work(self)
 
     @contextlib.contextmanager
     def read(self, tenant: str, actor: str = "", *, paged: bool = False) -> Iterator[Scope]:
@@ -156,36 +162,59 @@ class Store:
                 connection.close()
 
     @contextlib.contextmanager
-    def alone(self, name: str) -> Iterator[bool]:
-        """Whether this is the only process of the store that does something, for as long as the block lasts.
+    def alone(self, name: str, *, wait_s: float = 0.0) -> Iterator[bool]:
+        """Whether nobody else of the store, in any process, does what has that name, while the block lasts.
 
-        Nobody waits. On PostgreSQL an advisory lock of a connection that is in no transaction, so that it
-        ends with its process and hinders no vacuum; on SQLite the lock of a file beside the database's.
+        Nobody waits, or ``wait_s`` at most. On PostgreSQL it is an advisory lock of a connection of its own,
+        which is in no transaction: it ends with its process and hinders no vacuum. On SQLite it is the lock
+        of a file beside the database's.
 
         Raises:
             StoreError: the database can't be reached, or the file can't be made.
         """
-        if self.is_sqlite:
-            with _file_lock(Path(f"{self.url.database}.{name}.lock")) as got:
-                yield got
-            return
+        with self._file_lock(name, wait_s) if self.is_sqlite else self._server_lock(name, wait_s) as got:
+            yield got
+
+    @contextlib.contextmanager
+    def _server_lock(self, name: str, wait_s: float) -> Iterator[bool]:
         key = int.from_bytes(hashlib.sha256(f"retiderm {name}".encode()).digest()[:8], signed=True)
+        # Not of the pool: who waits here would be in the way of the one that is waited for, and a lock that
+        # could not be given back would live on in it.
         with faults.translated():
-            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
+            connection = self._apart.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+        def look() -> bool:
             with faults.translated():
-                got = bool(connection.scalar(select(func.pg_try_advisory_lock(key))))
-            try:
-                yield got
-            finally:
-                if got:
-                    with contextlib.suppress(SQLAlchemyError):
-                        connection.execute(select(func.pg_advisory_unlock(key)))
+                return bool(connection.scalar(select(func.pg_try_advisory_lock(key))))
+
+        try:
+            got = _within(wait_s, look)
+            yield got
+            if got:
+                # By its end the connection gives it back too, but a moment later.
+                with contextlib.suppress(SQLAlchemyError):
+                    connection.execute(select(func.pg_advisory_unlock(key)))
         finally:
-            # Not into the pool again, where a lock that could not be given back would live on.
             with contextlib.suppress(SQLAlchemyError):
-                connection.invalidate()
-            connection.close()
+                connection.close()
+
+    @contextlib.contextmanager
+    def _file_lock(self, name: str, wait_s: float) -> Iterator[bool]:
+        path = Path(f"{self.url.database}.{name}.lock")
+        try:
+            file = _within(wait_s, lambda: _locked(path))
+        except OSError as error:
+            raise StoreError(f"The file of a lock can't be made: {error.strerror}.") from error
+        if file is None:
+            yield False
+            return
+        with file:
+            try:
+                yield True
+            finally:
+                # While it is ours: whoever opened it meanwhile sees that it is no longer the one.
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def close(self) -> None:
         """Let all connections go."""
@@ -273,16 +302,13 @@ def _engine(url: URL, pool: int) -> Engine:
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
-        return create_engine(
+        return _server(
             url,
             pool_size=pool,
             max_overflow=0,
             pool_timeout=_WAIT_S,
             # A server that was restarted leaves dead connections in the pool: each is tried before its use.
             pool_pre_ping=True,
-            # Values are patients': no error and no log line shows them.
-            hide_parameters=True,
-            connect_args={"connect_timeout": 5, "application_name": "retiderm"},
         )
     except OSError as error:
         raise StoreError(f"The database's file can't be made: {error.strerror}.") from error
@@ -290,19 +316,39 @@ def _engine(url: URL, pool: int) -> Engine:
         raise StoreError(f"The database can't be opened: {error}.") from error
 
 
-@contextlib.contextmanager
-def _file_lock(path: Path) -> Iterator[bool]:
+def _server(url: URL, **pool: Any) -> Engine:
+    return create_engine(
+        url,
+        # Values are patients': no error and no log line shows them.
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5, "application_name": "retiderm"},
+        **pool,
+    )
+
+
+def _within(wait_s: float, look: Callable[[], _T]) -> _T:
+    """What ``look`` gives as soon as that is something, or after so many seconds."""
+    until = time.monotonic() + wait_s
+    while not (found := look()) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+    return found
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """The file of that name, open and locked; None where another has it."""
+    file = path.open("a")
     try:
-        file = path.open("a")
-    except OSError as error:
-        raise StoreError(f"The file of a lock can't be made: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        file.close()
+        raise
+    # Held, or removed by the one that held it.
+    file.close()
+    return None
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from .checks import check_row
 from .tables import Base, Tenanted
+
+if TYPE_CHECKING:
+    from .engine import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Scope:
     number: Callable[[], int]
     entries: list[Entry] = field(default_factory=list)
     horizon: int | None = None
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    afterwards: list[Callable[[Store], None]] = field(default_factory=list)
 
     def audit(self, action: str, about: str, **data: Any) -> None:
         """Say in the audit log that this was done. It is written with the transaction, or not at all.

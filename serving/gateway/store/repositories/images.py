@@ -1,30 +1,46 @@
 """Images: rows that are written only when their bytes are safe.
 
-A content has a row of its own (``blobs``), whose lock uploads and clean-ups share. A clean-up leaves that row
-behind for a day, with :data:`_GONE` as its size: an upload that kept its bytes before it sees that they may
-be gone, without asking the image store in its transaction. The note stays that day, whoever sends the content
-again: another upload may have kept its bytes before the clean-up too.
+A content has a row of its own (``blobs``), whose lock uploads and clean-ups share. A clean-up writes there
+that it takes the bytes (:data:`_GOING`) before it does, and then that they are gone (:data:`_GONE`), which
+stays for a day. An upload that kept its bytes before sees by it that they may be gone, without asking the
+image store in its transaction, and looks for them after it. Whoever sends the content again, the note stays
+that day: another upload may have kept its bytes before the clean-up too.
+
+Looking for bytes and taking them are slow, so no transaction is open meanwhile: who does either holds
+:func:`alone` instead. So an upload that looks after its image was erased finds no row, and keeps nothing;
+one that looks before is waited for by the erasure, which then takes what it kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from typing import Literal
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import delete, func, select, update
 
-from data.errors import Conflict
+from data.errors import Conflict, Overloaded
 from serving.gateway.blobs.base import Kept
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Blob, Image
 
 from .parts import insert_new, one, own, page
 
+if TYPE_CHECKING:
+    from serving.gateway.store.engine import Store
+
 #: The size of a content whose bytes a clean-up took. An older program reads it as a content without images.
 _GONE = -1
+#: The same, of one whose bytes are being taken, or were when a crash came: the next sweep goes on with it.
+_GOING = -2
+_NOTES = (_GONE, _GOING)
 #: No upload takes longer between its bytes and its row.
 _NOTED = dt.timedelta(days=1)
+#: Longer than an image store that answers at all takes for a content.
+_WAIT_S = 30.0
 
 
 def add(
@@ -46,8 +62,8 @@ def add(
 
     The content's row is locked: a clean-up waits from here on until this transaction ends. Where one had
     removed this content lately, the bytes are looked for once more after the transaction, before the block of
-    :meth:`~serving.gateway.store.engine.Store.write` ends, and kept again where they are gone. That raises
-    ``StoreError`` where the image store is away.
+    :meth:`~serving.gateway.store.engine.Store.write` ends, and kept again where they are gone and an image
+    still has them. That raises ``StoreError`` where the image store is away.
 
     Raises:
         NotFound: the patient or the image that it derives from isn't there.
@@ -58,8 +74,8 @@ def add(
         raise ValueError("these bytes were kept for another tenant")
     patient = patients.get(scope, patient_id).id if patient_id is not None else None
     origin = get(scope, derived_from).id if derived_from is not None else None
-    if _hold(scope, kept.sha256, kept.bytes) == _GONE:
-        scope.afterwards.append(kept.ensure)
+    if _hold(scope, kept.sha256, kept.bytes) in _NOTES:
+        scope.afterwards.append(partial(_look_again, kept))
     row = Image(
         tenant_id=scope.tenant,
         sha256=kept.sha256,
@@ -158,24 +174,64 @@ def lock_content(scope: Scope, sha256: str, size: int = 0) -> int:
     return scope.session.scalar(count.where(Image.tenant_id == scope.tenant, Image.sha256 == sha256)) or 0
 
 
-def forget_content(scope: Scope, sha256: str) -> None:
-    """Note that a content is gone, which is held by :func:`lock_content` and referred to by nobody.
+def let_go(scope: Scope, sha256: str) -> None:
+    """Note that a content's bytes are being taken. :func:`lock_content` holds it, and nobody refers to it."""
+    _note(scope, sha256, _GOING)
 
-    Of the notes of more than a day ago those go that no image refers to; the others become contents again.
+
+def forget_content(scope: Scope, sha256: str) -> None:
+    """Note that the bytes are gone which :func:`let_go` named."""
+    _hold(scope, sha256, _GONE)
+    _note(scope, sha256, _GONE)
+
+
+def clear_notes(scope: Scope) -> None:
+    """Of the notes that a content is gone, made more than a day ago, remove those that no image refers to.
+
+    The others become contents again.
     """
-    ours = Blob.tenant_id == scope.tenant
-    noted = update(Blob).where(ours, Blob.sha256 == sha256).values(bytes=_GONE, created_at=scope.now)
-    scope.session.execute(noted)
-    old = (ours, Blob.bytes == _GONE, Blob.created_at < scope.now - _NOTED)
+    old = (
+        Blob.tenant_id == scope.tenant,
+        Blob.bytes.in_(_NOTES),
+        Blob.created_at < scope.now - _NOTED,
+    )
     theirs = (Image.tenant_id == scope.tenant, Image.sha256 == Blob.sha256)
     size = select(func.max(Image.bytes)).where(*theirs).scalar_subquery()
     refers = select(Image.id).where(*theirs).exists()
     scope.session.execute(update(Blob).where(*old, refers).values(bytes=size))
-    scope.session.execute(delete(Blob).where(*old, ~refers))
+    scope.session.execute(delete(Blob).where(*old, Blob.bytes == _GONE, ~refers))
+
+
+@contextlib.contextmanager
+def alone(store: Store, tenant: str, sha256: str) -> Iterator[None]:
+    """Nobody else looks for a content's bytes, or takes them, while the block lasts. Not in a transaction.
+
+    Raises:
+        Overloaded: somebody else does for so long that the image store hangs.
+    """
+    name = hashlib.sha256(f"{tenant} {sha256}".encode()).hexdigest()[:32]
+    with store.alone(f"content-{name}", wait_s=_WAIT_S) as got:
+        if not got:
+            raise Overloaded("The image store takes long over this image.", hint="Ask again later.")
+        yield
+
+
+def _look_again(kept: Kept, store: Store) -> None:
+    """Keep bytes again that a clean-up took, where an image still has them."""
+    with alone(store, kept.tenant, kept.sha256):
+        with store.read(kept.tenant) as scope:
+            there = kept.sha256 in known(scope, [kept.sha256])
+        if there:
+            kept.ensure()
+
+
+def _note(scope: Scope, sha256: str, what: int) -> None:
+    ours = (Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
+    scope.session.execute(update(Blob).where(*ours).values(bytes=what, created_at=scope.now))
 
 
 def _hold(scope: Scope, sha256: str, size: int) -> int:
-    """Lock a content's row, made where it isn't there. Gives its size, :data:`_GONE` for one that is."""
+    """Lock a content's row, made where it isn't there. Gives its size, or a note that it has none."""
     query = select(Blob.bytes).where(Blob.tenant_id == scope.tenant, Blob.sha256 == sha256)
     for _ in range(10):
         if insert_new(scope, Blob, sha256=sha256, bytes=size, created_at=scope.now):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving.gateway.blobs.folder import FolderBlobs
+from serving.gateway.retention import Eraser
 from serving.gateway.store import Store
-from tests.gateway_rows import databases, folder_blobs, tenant_of
+from tests.gateway_rows import World, databases, fill, folder_blobs, tenant_of
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -35,3 +36,13 @@ def tenant(store: Store) -> str:
 @pytest.fixture
 def other(store: Store) -> str:
     return tenant_of(store, "another clinic")
+
+
+@pytest.fixture
+def eraser(store: Store, blobs: FolderBlobs) -> Eraser:
+    return Eraser(store, blobs)
+
+
+@pytest.fixture
+def world(store: Store, blobs: FolderBlobs, tenant: str) -> World:
+    return fill(store, blobs, tenant)
