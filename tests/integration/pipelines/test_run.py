@@ -25,11 +25,9 @@ from pipelines.result import SCHEMA
 from serving.core.bundle import Bundle
 from serving.core.pointer import read_pointer
 
-#: Each of its runs trains, exports and serves: a minute.
-pytestmark = pytest.mark.slow
-
-# Two runs and more before the first test: a busy machine takes many times the minute that they need.
-pytestmark = pytest.mark.timeout(1800)
+#: Each run trains, exports and serves, two and more of them before the first test: a minute, on a busy machine
+#: many times that.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SOURCE = "synthetic-fundus?n=150&size=128&seed=1"
 TINY = [

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+#: Export and proofs of whole models.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 HEADS = ("no_dr", "mild", "moderate", "severe", "proliferative")
 
@@ -19,8 +22,6 @@ HEADS = ("no_dr", "mild", "moderate", "severe", "proliferative")
 MAKE = """
 import sys, timm, torch, warnings
 
-#: Export and proofs of whole models.
-pytestmark = pytest.mark.slow
 warnings.simplefilter("ignore")
 torch.manual_seed(0)
 model = timm.create_model("resnet10t", num_classes=5).eval()

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
+#: Export and proofs of whole models.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 MAKE = """
 import torch
 from torch import nn
 
-#: Export and proofs of whole models.
-pytestmark = pytest.mark.slow
 torch.manual_seed(0)
 layers = []
 for given, wide in ((3, 32), (32, 64), (64, 128)):
