@@ -9,8 +9,14 @@ import pytest
 
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.retention import Eraser
-from serving.gateway.store import Store
+from serving.gateway.store import Store, engine
 from tests.gateway_rows import World, databases, fill, folder_blobs, tenant_of
+
+
+@pytest.fixture(autouse=True)
+def patient_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many writers at once: on a busy machine they may wait for each other longer than a client should."""
+    monkeypatch.setattr(engine, "_WAIT_S", 240.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -212,14 +212,14 @@ def test_what_is_added_while_its_patient_is_erased_is_refused(
             with store.write(tenant, "late") as scope:
                 patients.get(scope, world.patient)
                 seen.set()
-                erased.wait(20)
+                assert erased.wait(240)
                 scans.add(scope, system="s2", owner="late", patient_id=world.patient)
         except RetidermError as error:
             result.append(error)
 
     thread = threading.Thread(target=late)
     thread.start()
-    seen.wait(20)
+    assert seen.wait(240)
     eraser.patient(tenant, world.patient, **WHO)
     erased.set()
     thread.join()
