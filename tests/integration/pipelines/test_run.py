@@ -25,8 +25,8 @@ from pipelines.result import SCHEMA
 from serving.core.bundle import Bundle
 from serving.core.pointer import read_pointer
 
-#: Each run trains, exports and serves, two and more of them before the first test: a minute, on a busy machine
-#: many times that.
+#: Each run trains, exports and serves, and there are two before the first test: a minute, and on a busy
+#: machine many times that.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SOURCE = "synthetic-fundus?n=150&size=128&seed=1"
