@@ -25,6 +25,7 @@ from itertools import islice
 
 from data.errors import RetidermError, UsageError
 from serving.gateway.blobs import BlobStore
+from serving.gateway.store.contents import alone_with
 from serving.gateway.store.engine import Store
 from serving.gateway.store.repositories import erasures, idempotency, images
 from serving.gateway.store.repositories.erasures import Reach
@@ -231,7 +232,7 @@ class Eraser:
         still there. Uploads then look for them in vain, and the erasure's resumption, or the next sweep,
         begins here again.
         """
-        with images.alone(self._store, tenant, sha256):
+        with alone_with(self._store, tenant, sha256):
             with self._store.write(tenant, actor) as scope:
                 kept = images.lock_content(scope, sha256) > 0
                 if kept and erasure_id is not None:

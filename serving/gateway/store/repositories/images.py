@@ -6,24 +6,24 @@ stays for a day. An upload that kept its bytes before sees by it that they may b
 image store in its transaction, and looks for them after it. Whoever sends the content again, the note stays
 that day: another upload may have kept its bytes before the clean-up too.
 
-Looking for bytes and taking them are slow, so no transaction is open meanwhile: who does either holds
-:func:`alone` instead. So an upload that looks after its image was erased finds no row, and keeps nothing;
-one that looks before is waited for by the erasure, which then takes what it kept.
+Looking for bytes and taking them are slow, so no transaction is open meanwhile: who does either is
+:func:`~serving.gateway.store.contents.alone_with` the content instead. So an upload that looks after its
+image was erased finds no row, and keeps nothing; one that looks before is waited for by the erasure, which
+then takes what it kept.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import delete, func, select, update
 
-from data.errors import Conflict, Overloaded
+from data.errors import Conflict
 from serving.gateway.blobs.base import Kept
+from serving.gateway.store.contents import alone_with
 from serving.gateway.store.scope import Scope
 from serving.gateway.store.tables import Blob, Image
 
@@ -39,8 +39,6 @@ _GOING = -2
 _NOTES = (_GONE, _GOING)
 #: No upload takes longer between its bytes and its row.
 _NOTED = dt.timedelta(days=1)
-#: Longer than an image store that answers at all takes for a content.
-_WAIT_S = 30.0
 
 
 def add(
@@ -202,23 +200,9 @@ def clear_notes(scope: Scope) -> None:
     scope.session.execute(delete(Blob).where(*old, Blob.bytes == _GONE, ~refers))
 
 
-@contextlib.contextmanager
-def alone(store: Store, tenant: str, sha256: str) -> Iterator[None]:
-    """Nobody else looks for a content's bytes, or takes them, while the block lasts. Not in a transaction.
-
-    Raises:
-        Overloaded: somebody else does for so long that the image store hangs.
-    """
-    name = hashlib.sha256(f"{tenant} {sha256}".encode()).hexdigest()[:32]
-    with store.alone(f"content-{name}", wait_s=_WAIT_S) as got:
-        if not got:
-            raise Overloaded("The image store takes long over this image.", hint="Ask again later.")
-        yield
-
-
 def _look_again(kept: Kept, store: Store) -> None:
     """Keep bytes again that a clean-up took, where an image still has them."""
-    with alone(store, kept.tenant, kept.sha256):
+    with alone_with(store, kept.tenant, kept.sha256):
         with store.read(kept.tenant) as scope:
             there = kept.sha256 in known(scope, [kept.sha256])
         if there:

@@ -20,7 +20,7 @@ from serving.gateway.blobs import keep
 from serving.gateway.blobs.folder import FolderBlobs
 from serving.gateway.blobs.signing import Signer
 from serving.gateway.retention import Eraser, ErasureReport
-from serving.gateway.store import Store, engine
+from serving.gateway.store import Store, contents, engine
 from serving.gateway.store.repositories import audit, cases, erasures, images, parts, patients
 from tests.gateway_rows import WHO, World, bystander, dump, image_of
 
@@ -28,7 +28,7 @@ from tests.gateway_rows import WHO, World, bystander, dump, image_of
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, nobody is told to come again later."""
-    for module in (engine, images):
+    for module in (engine, contents):
         monkeypatch.setattr(module, "_WAIT_S", 300.0)
 
 
@@ -488,14 +488,17 @@ def test_nobody_waits_for_a_content_for_ever(
     eraser: Eraser,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(images, "_WAIT_S", 0.05)
-    with images.alone(store, tenant, world.sha256):
-        with pytest.raises(Overloaded), images.alone(store, tenant, world.sha256):
+    monkeypatch.setattr(contents, "_WAIT_S", 0.05)
+    with contents.alone_with(store, tenant, world.sha256):
+        with pytest.raises(Overloaded), contents.alone_with(store, tenant, world.sha256):
             pass
         report = eraser.patient(tenant, world.patient, **WHO)
         assert not report.finished
         # Another content, or another tenant's, is another matter.
-        with images.alone(store, tenant, "0" * 64), images.alone(store, "another", world.sha256):
+        with (
+            contents.alone_with(store, tenant, "0" * 64),
+            contents.alone_with(store, "another", world.sha256),
+        ):
             pass
     assert [report.finished for report in eraser.resume(tenant)] == [True]
     assert not list(Path(blobs.root).parent.glob("*.lock"))

@@ -135,7 +135,9 @@ SCENES: dict[str, Callable[[Scope, World], None]] = {
     "images.add": lambda s, w: None,  # see test_an_image_can_not_be_added_to_another_tenants_patient
     "images.belong": lambda s, w: gone(lambda: images.belong(s, w.image, w.patient)),
     "images.by_id": lambda s, w: empty(images.by_id(s, [w.image, w.overlay])),
+    "images.clear_notes": lambda s, w: images.clear_notes(s),
     "images.forget_content": lambda s, w: images.forget_content(s, w.sha256),
+    "images.let_go": lambda s, w: images.let_go(s, w.sha256),
     "images.get": lambda s, w: gone(lambda: images.get(s, w.image)),
     "images.known": lambda s, w: empty(images.known(s, [w.sha256])),
     "images.lock_content": lambda s, w: empty(images.lock_content(s, w.sha256)),
