@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import NotAnImage
-from data.image_header import STORED_LIMITS, DecodeLimits, ImageHeader, damaged, read_header
+from data.image_header import STORED_LIMITS, DecodeLimits, ImageHeader, damaged, jpeg_scans, read_header
 
 __all__ = ["STORED_LIMITS", "DecodeLimits", "ImageHeader", "decode", "read_header"]
 
@@ -54,7 +54,7 @@ def decode(
     header = read_header(data, limits)
     kind = header.format
     if kind == "jpeg":
-        if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        if jpeg_scans(data, _MAX_JPEG_SCANS) > _MAX_JPEG_SCANS:
             raise damaged(kind, f"it has more than {_MAX_JPEG_SCANS} scans")
         flags = cv2.IMREAD_COLOR_RGB | _REDUCED.get(_reduction(header, min_side), 0)
     elif kind == "png":

@@ -7,6 +7,7 @@ few bytes or loops longer than the file is, whatever the bytes say.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from data.errors import ImageDamaged, ImageTooLarge, NotAnImage
 _MAX_STEPS = 20_000
 _JPEG_SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+#: What ends a stretch of picture data: neither a 0xFF of the data itself, nor padding, nor a restart.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,32 @@ def jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
         if marker == 0xDA:
             return found
         at += length
+
+
+def jpeg_scans(data: bytes, most: int) -> int:
+    """How many scans a JPEG has up to its end, or ``most + 1`` where there are more.
+
+    What follows the end is no part of it: phones put a film there, in which a scan's marker comes by chance.
+    So are the thumbnails inside of segments. Where bytes contradict themselves they are counted as scans
+    rather than passed over.
+    """
+    # Few enough wherever they stand: no need to look closer.
+    if (scans := data.count(b"\xff\xda")) <= most:
+        return scans
+    scans, at = 0, 2
+    for _ in range(_MAX_STEPS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None or (marker := found[0][-1]) == 0xD9:
+            return scans
+        at = found.end()
+        if marker == 0xDA:
+            scans += 1
+            if scans > most:
+                return scans
+        # Decoders look for no length after the others.
+        if marker >= 0xC0 and marker != 0xD8:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return most + 1
 
 
 def _jpeg(data: bytes) -> tuple[int, int, int]:

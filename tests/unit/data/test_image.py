@@ -178,6 +178,27 @@ def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
         decode(data[:at] + data[at:-2] * 1000 + data[-2:])
 
 
+def test_scans_are_those_of_the_picture_and_not_of_what_follows_it() -> None:
+    """A phone's film behind the photograph, and a segment inside of it, with the bytes of a scan's marker."""
+    data = encode("jpeg", Image.fromarray(scene()), progressive=True)
+    film = b"\xff\xda\x00\x0c" * 2000
+    assert np.array_equal(decode(data + film), decode(data))
+    segment = b"\xff\xe9" + (len(film[:60_000]) + 2).to_bytes(2, "big") + film[:60_000]
+    assert np.array_equal(decode(data[:2] + segment + data[2:]), decode(data))
+    # Behind the end there may be another end; before it, whatever says to be a scan counts as one.
+    at = data.rindex(b"\xff\xda")
+    many = data[:at] + data[at:-2] * 1000 + data[-2:]
+    for hidden in (many + film, many[:at] + b"\xff\x02\xff\xff" + many[at:], many + data[-2:]):
+        with pytest.raises(ImageDamaged, match="scans"):
+            decode(hidden)
+
+
+def test_a_file_of_segments_alone_is_not_walked_to_its_end() -> None:
+    data = encode("jpeg", Image.fromarray(scene()))
+    with pytest.raises(ImageDamaged, match="scans"):
+        decode(data[:2] + b"\xff\xfe\x00\x02" * 30_000 + data[2:] + b"\xff\xda" * 200)
+
+
 def test_a_pixel_decodes() -> None:
     for kind in FORMATS:
         assert decode(encode(kind, Image.new("RGB", (1, 1), "red"))).shape == (1, 1, 3)
