@@ -111,7 +111,12 @@ class Gateway:
         # Whoever waits for it may be cancelled; the thread is not.
         self._working.add(future)
         future.add_done_callback(self._working.discard)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            # It holds the error, whose traceback holds this frame and the request's body: a circle, in which
+            # the body would stay until the collector comes by, held though nobody counts it any more.
+            del future
 
     async def start(self) -> None:
         """Open the way to the models, start the queue, and go on with what a crash cut off."""

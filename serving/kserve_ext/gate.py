@@ -55,7 +55,12 @@ class Workers:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do it on a thread; a request that is given up before its turn is not worked on."""
         future = self._pool.submit(work, *args, **kwargs)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            # It holds the error, whose traceback holds this frame and the image: a circle, which only the
+            # collector would free.
+            del future
 
     def close(self) -> None:
         """Stop the threads when they are done."""

@@ -102,7 +102,8 @@ class Desk:
 
         future = self._pool.submit(begin)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), deadline.left + _GRACE_S)
+            async with asyncio.timeout(deadline.left + _GRACE_S):
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             deadline.end()
             deadline.check()
@@ -110,6 +111,10 @@ class Desk:
         except asyncio.CancelledError:
             deadline.end()
             raise
+        finally:
+            # It holds the error, whose traceback holds this frame and the images: a circle, which only the
+            # collector would free.
+            del future
 
     async def offload(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A short blocking call, in the loop's own threads: it must not wait behind long work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from serving.gateway.gateway import Gateway
 from serving.gateway.held import FREE, Claim, Full, Held
 from serving.gateway.settings import Settings
 from serving.gateway.store import Store
+from tests.garbage import Large, freed_at_once
 from tests.gateway_rows import folder_blobs
 
 MB = 2**20
@@ -228,3 +230,22 @@ def test_a_budget_takes_a_whole_body(sqlite_store: Store, tmp_path: Path) -> Non
         assert not other.take_now(MB)
 
     ran(work)
+
+
+@pytest.mark.parametrize("threads", ["run", "run_images"])
+def test_a_body_that_is_refused_is_let_go_with_its_claim(
+    sqlite_store: Store, tmp_path: Path, threads: str
+) -> None:
+    """Of sixty-four damaged photographs at once a gateway had a gigabyte more than it counted."""
+
+    def fail(_: Large) -> None:
+        raise ValueError
+
+    async def work(body: Large) -> None:
+        with contextlib.suppress(ValueError):
+            await getattr(gateway, threads)(fail, body)
+
+    gateway = Gateway(Settings(), store=sqlite_store, blobs=folder_blobs(tmp_path / "images"))
+    with freed_at_once() as body:
+        asyncio.run(work(body))
+        del body

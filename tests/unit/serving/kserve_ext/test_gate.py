@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 
 from serving.kserve_ext.errors import QueueFull
 from serving.kserve_ext.gate import Gate, Workers
+from tests.garbage import Large, freed_at_once
 
 
 def test_no_more_than_the_limit_are_inside_and_leaving_makes_room() -> None:
@@ -26,6 +28,21 @@ def test_an_error_leaves_as_well() -> None:
     for _ in range(3):
         with pytest.raises(ValueError), gate.enter():
             raise ValueError
+
+
+def test_an_image_that_fails_is_let_go_at_once() -> None:
+    def fail(_: Large) -> None:
+        raise ValueError
+
+    async def run(large: Large) -> None:
+        with contextlib.suppress(ValueError):
+            await workers.run(fail, large)
+
+    workers = Workers("test", 1)
+    with freed_at_once() as large:
+        asyncio.run(run(large))
+        del large
+    workers.close()
 
 
 def test_what_is_given_up_in_the_queue_is_not_worked_on() -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 
 from serving.patchcore.desk import Deadline, Desk
 from serving.patchcore.errors import Busy, TooSlow
+from tests.garbage import Large, freed_at_once
 
 
 def test_as_many_as_may_be_and_no_more() -> None:
@@ -29,6 +31,21 @@ def test_work_runs_off_the_loop_and_gives_its_value() -> None:
     value, thread = asyncio.run(ask())
     assert value == 5
     assert thread.startswith("patchcore-unit")
+    desk.close()
+
+
+def test_images_that_fail_are_let_go_at_once() -> None:
+    def fail(_: Deadline, images: Large) -> None:
+        raise ValueError
+
+    async def ask(images: Large) -> None:
+        with contextlib.suppress(ValueError):
+            await desk.run(fail, Deadline(60), images)
+
+    desk = Desk("unit", workers=1, waiting=1)
+    with freed_at_once() as images:
+        asyncio.run(ask(images))
+        del images
     desk.close()
 
 
