@@ -16,14 +16,15 @@ def test_a_little_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     little = {"uploads": 4, "mb": 1, "clients": 2, "stalled": 2, "stops": 1, "held-mib": 25, "out": out}
     assert gateway_load.main([f"--{name}={value}" for name, value in little.items()]) == 0
     with out.open(newline="") as stream:
-        bounded, free, stop = csv.DictReader(stream)
-    assert (bounded["bound"], free["bound"]) == ("25 MiB", "none")
-    for row in (bounded, free):
+        bounded, damaged, free, stop = csv.DictReader(stream)
+    assert (bounded["bound"], damaged["bound"], free["bound"]) == ("25 MiB", "25 MiB", "none")
+    assert json.loads(damaged["answers"]) == {"422": 4}
+    for row in (bounded, damaged, free):
         assert sum(json.loads(row["answers"]).values()) == 4
         assert int(row["peak_rss_mb"]) >= int(row["idle_rss_mb"]) > 20
     assert json.loads(stop["answers"]) == {"503": 2}
-    assert {row["lost"] for row in (bounded, free, stop)} == {"0"}
-    assert {row["met"] for row in (bounded, free, stop)} == {"True"}
+    assert {row["lost"] for row in (bounded, damaged, free, stop)} == {"0"}
+    assert {row["met"] for row in (bounded, damaged, free, stop)} == {"True"}
     assert bounded["python"]
     assert "peak_rss_mb" in capsys.readouterr().out
 
