@@ -84,15 +84,19 @@ class Front:
                 scope[_LIMIT] = limit
                 await self._app(scope, receive, watched)
         except Exception as error:
-            shown = Unanswered("The work took too long.") if isinstance(error, TimeoutError) else error
             if status == 0:
-                await self._answer(shown, Request(scope))(scope, receive, watched)
+                # Under no name of this frame: the error holds it, and with it all that the request held.
+                await self._answer(_told(error), Request(scope))(scope, receive, watched)
         finally:
             if isinstance(claim := scope.get(CLAIM), Claim):
                 claim.release()
             self._in_flight -= 1
             IN_FLIGHT.set(self._in_flight)
             _note(scope, status, time.perf_counter() - started, request_id)
+
+
+def _told(error: Exception) -> Exception:
+    return Unanswered("The work took too long.") if isinstance(error, TimeoutError) else error
 
 
 def take_time(scope: Scope) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from data.errors import Overloaded
 from serving.gateway.body import Bodies, read_body
 from serving.gateway.errors import TooLarge, TooSlow
+from serving.gateway.front import Front
 from serving.gateway.gateway import Gateway
 from serving.gateway.held import FREE, Claim, Full, Held
 from serving.gateway.settings import Settings
@@ -249,3 +252,29 @@ def test_a_body_that_is_refused_is_let_go_with_its_claim(
     with freed_at_once() as body:
         asyncio.run(work(body))
         del body
+
+
+@pytest.mark.parametrize("error", [ValueError, TimeoutError])
+def test_what_a_request_held_when_it_failed_is_let_go_with_its_answer(error: type[Exception]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        held = scope["body"]
+        raise error(type(held).__name__)
+
+    async def work(scope: Scope) -> None:
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message["type"])
+
+        await front(scope, receive, send)
+
+    def answer(error: Exception, request: Request) -> Response:
+        return Response(status_code=500)
+
+    sent: list[str] = []
+    front = Front(app, answer=answer, seconds=60)
+    with freed_at_once() as body:
+        asyncio.run(work({"type": "http", "method": "POST", "path": "/x", "headers": [], "body": body}))
+        del body
+    assert sent == ["http.response.start", "http.response.body"]
