@@ -79,6 +79,9 @@ def submit(
 
     schedule = check_cron(cron) if cron else None
     arguments = request.arguments(source_digest)
+    # First: a wrong address, or no token, is said at once and not after a compilation.
+    with _kubeflow_errors(cluster.host), contextlib.redirect_stdout(io.StringIO()):
+        client = _client(cluster)
     with tempfile.TemporaryDirectory() as folder:
         package = write_yaml(
             request.task,
@@ -89,7 +92,6 @@ def submit(
             shape=request.shape,
         )
         with _kubeflow_errors(cluster.host), contextlib.redirect_stdout(io.StringIO()):
-            client = _client(cluster)
             experiment = client.create_experiment(cluster.experiment, namespace=cluster.namespace)
             name = f"{request.task.name} from {request.source}"
             if schedule is None:

@@ -50,6 +50,7 @@ def test_a_scan_waits_for_a_predictor_that_comes_back(tmp_path: Path) -> None:
         held_to_contract(app.get(f"{BASE}/{scan_id}/results").json()["result"], scan_id)
 
 
+@pytest.mark.slow
 def test_a_model_that_there_is_none_of_is_null_and_a_face_too_poor_has_no_result(tmp_path: Path) -> None:
     plain = face_bundle(tmp_path / "acne", ACNE, quality="photo")
     card = dataclasses.replace(plain.card, quality={**plain.card.quality, "min_sharpness": 0.99})

@@ -227,6 +227,7 @@ def test_its_limits_are_its_own_and_it_is_open_where_that_was_switched_on(tmp_pa
             refused(elsewhere, 403, "elsewhere")
 
 
+@pytest.mark.slow
 def test_without_an_extractor_only_s4_is_unready(tmp_path: Path) -> None:
     folder = tmp_path / "later"
     told = {"GATEWAY_SYSTEMS": "s4,s0", "PATCHCORE_EXTRACTOR": str(folder), "GATEWAY_DEBUG": "1"}

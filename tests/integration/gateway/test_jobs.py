@@ -608,7 +608,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     ("kind", "end"),
     [
         ("sqlite", "kill -9"),
-        ("postgresql", "SIGTERM"),
+        pytest.param("postgresql", "SIGTERM", marks=pytest.mark.slow),
         pytest.param("postgresql", "kill -9", marks=pytest.mark.slow),
         pytest.param("sqlite", "SIGTERM", marks=pytest.mark.slow),
     ],

@@ -8,12 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 
 from serving.gateway.store import unscoped
 from serving.gateway.store.tables import Image
 from tests.gateway_live import Live, form_of, live_gateway, live_models, photograph
 from tests.gateway_servers import BUCKET, KEY, SECRET, new_database, postgres, s3
 from tests.integration.gateway.test_faults import Gap
+
+#: Servers of their own for every fault.
+pytestmark = pytest.mark.slow
 
 JPEG = {"content-type": "image/jpeg"}
 NOWHERE = "http://127.0.0.1:9"

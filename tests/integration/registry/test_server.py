@@ -23,6 +23,9 @@ from training.registry.ledger import Ledger
 from training.registry.promotion import promote, rollback
 from training.registry.verify import verify
 
+#: Each needs a start of MLflow's server.
+pytestmark = pytest.mark.slow
+
 PROVED = {name: {"passed": True} for name in ("onnx", "cam", "served")}
 
 

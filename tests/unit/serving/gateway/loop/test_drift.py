@@ -155,6 +155,7 @@ def test_glances_that_nobody_judges_do_not_pile_up(
         assert len(windows.numbers(scope, bundle.digest)) == 20
 
 
+@pytest.mark.slow  # a hundred thousand rows first
 def test_few_rows_are_read_of_a_hundred_thousand_answers(
     sqlite_store: Store, blobs: FolderBlobs, bundle: Bundle, clinic: str, watch: Watch
 ) -> None:
