@@ -655,6 +655,7 @@ def test_a_scan_whose_gateway_ends_in_the_middle_is_completed_once(
         assert {c.raddr.ip for c in found if c.raddr} <= {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_two_gateways_share_one_queue(tmp_path: Path, models: Servers) -> None:
     """Each scan is done once, by either; when one of them dies, the other does the rest."""
     environment = {"GATEWAY_SYSTEMS": "s3", "GATEWAY_JOB_LEASE_S": "2", "DATABASE_URL": new_database()}

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import gateway_load
 
 
+@pytest.mark.slow  # a stop gives stalled bodies five seconds
 def test_a_little_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "load.csv"
     little = {"uploads": 4, "mb": 1, "clients": 2, "stalled": 2, "stops": 1, "held-mib": 25, "out": out}

@@ -97,6 +97,7 @@ def test_a_curve_has_a_point_for_every_batch(path: Path, strategy: str) -> None:
     assert 0.5 < whole["auc"] <= 1
 
 
+@pytest.mark.slow
 def test_a_phase_gathers_seeds_and_is_written_down(path: Path, tmp_path: Path) -> None:
     names = ("random", "class_balanced(margin)")
     phase = simulate(STUDY, path, names, (0, 1), confirm=False, workers=1)
