@@ -262,6 +262,7 @@ def test_files_are_off_unless_switched_on(gateway_models: Servers, tmp_path: Pat
         profile(client.post(IMAGE, files=form_of(PHOTO)), model_type="onnx", version="1")
 
 
+@pytest.mark.slow
 def test_the_chain(lite: Bundle, tmp_path: Path) -> None:
     """TFLite; a version that has none; one whose TFLite gives other answers than it should."""
     plain = profile_bundle(tmp_path / "plain")
@@ -338,6 +339,7 @@ def test_the_mock_answers_where_it_is_switched_on_and_says_so(tmp_path: Path) ->
         assert "its answers mean nothing" in (live.folder / "gateway.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_mock_never_stands_in_for_a_model_that_goes_away(lite: Bundle, tmp_path: Path) -> None:
     with (
         models(tmp_path, lite) as servers,

@@ -522,6 +522,7 @@ def shut(url: str) -> Iterator[None]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
     url = new_database()
     bench = bench_of(Settings(database=url, storage=str(tmp_path / "images"), job_lease_s=LEASE_S))
@@ -606,13 +607,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield servers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "end"),
     [
         ("sqlite", "kill -9"),
-        pytest.param("postgresql", "SIGTERM", marks=pytest.mark.slow),
-        pytest.param("postgresql", "kill -9", marks=pytest.mark.slow),
-        pytest.param("sqlite", "SIGTERM", marks=pytest.mark.slow),
+        ("postgresql", "SIGTERM"),
+        ("postgresql", "kill -9"),
+        ("sqlite", "SIGTERM"),
     ],
 )
 def test_a_scan_whose_gateway_ends_in_the_middle_is_completed_once(

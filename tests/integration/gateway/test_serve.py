@@ -140,6 +140,7 @@ def test_one_command_serves_apps_with_the_token_that_it_prints(promoted: Path, t
         assert all(is_free(port) for port in again.ports)
 
 
+@pytest.mark.slow
 def test_who_dies_is_named_and_nothing_goes_on(promoted: Path, tmp_path: Path) -> None:
     with serving(tmp_path, promoted, API_KEY="an-old-services-key") as served:
         where = served.wait()

@@ -91,6 +91,7 @@ def read_all(connection: socket.socket) -> bytes:
     return said
 
 
+@pytest.mark.slow
 def test_what_is_in_work_is_answered_and_what_is_stuck_is_not_waited_for(tmp_path: Path) -> None:
     with slow_models() as (models, url), ExitStack() as open_:
         live = open_.enter_context(live_gateway(tmp_path, url, GATEWAY_SYSTEMS="v1"))

@@ -151,6 +151,7 @@ def _ended(pods: Pods) -> Iterator[Pods]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_on_a_volume(local: Pods) -> None:
     (first,) = local.spec["initContainers"]
     admin = local.run(*first["command"][1:], container=first)

@@ -77,6 +77,7 @@ def pod(tmp_path: Path) -> Iterator[dict[str, Container]]:
             container.process.wait()
 
 
+@pytest.mark.slow
 def test_pod_answers_and_stops_in_order(pod: dict[str, Container]) -> None:
     predictor, transformer = pod["kserve-container"], pod["transformer-container"]
     for container in (predictor, transformer):

@@ -96,6 +96,7 @@ def test_it_learns_and_leaves_a_whole_folder(tiny: Dataset, out: Path, home: Hom
     assert right.mean() == pytest.approx(result.val["grade"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_models_and_other_seeds_others(
     tiny: Dataset, tmp_path: Path, home: Home
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_damaged_checkpoint_is_named(tiny: Dataset, out: Path, home: Home) -> 
         fit(tiny_task(), tiny, out, tracking=False)
 
 
+@pytest.mark.slow
 def test_it_stops_early_and_keeps_the_best(tiny: Dataset, out: Path, home: Home) -> None:
     result = fit(
         tiny_task(epochs=40, early_stop_patience=2, val_metric="grade.accuracy"), tiny, out, tracking=False
